@@ -1,0 +1,161 @@
+"""The values without tensors: where things came from and what was done to them. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a part came from: file name (no folder), sha256 of the file's bytes, 1-based page if it has pages."""
+
+    name: str
+    sha256: str
+    kind: str
+    page: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of the context: text (``str``) or an image (RGB ``PIL.Image``)."""
+
+    kind: Literal["text", "image"]
+    payload: str | Image
+    source: Source
+
+
+@dataclass(frozen=True)
+class Span:
+    """The tokens ``[start, end)`` of the context that a part became."""
+
+    source: Source
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LayerFlow:
+    """How much attention mass of one layer crosses between modalities (FlowMM, arXiv 2511.05534, eq. for rho).
+
+    All are shares of the layer's attention mass, averaged over heads; ``*_without_sinks`` leave the mass on the first
+    ``NUM_SINKS`` keys out of both numerator and denominator.
+    """
+
+    visual_to_text: float  # mass that visual queries put on text keys
+    text_to_visual: float
+    visual_to_text_without_sinks: float
+    text_to_visual_without_sinks: float
+
+    @property
+    def rho(self) -> float:
+        return self.visual_to_text + self.text_to_visual
+
+    @property
+    def rho_without_sinks(self) -> float:
+        return self.visual_to_text_without_sinks + self.text_to_visual_without_sinks
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a file must be reloaded with. Hashes are hex strings."""
+
+    id: str  # hub id, "flowmm/reader", or the name of a local folder
+    revision: str | None
+    local: bool
+    model_type: str
+    weights: str
+    config: str
+    tokenizer: str
+    template: str
+    processor: str | None
+    dtype: str  # what the model was run in: bfloat16, float16, float32
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """How one layer was treated; what ``inspect`` shows."""
+
+    strategy: str | None  # "intra", "cross", or None when the method does not tell layers apart
+    flow: LayerFlow | None
+    kept: Mapping[str, int]  # living slots by modality name, all heads together
+    merged: int  # evicted slots that went into another one, all heads together
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What was asked of the compression and what it did."""
+
+    method: str
+    method_text: str  # the method's YAML
+    profile: str
+    profile_text: str
+    keep_asked: float  # share of the slots
+    keep_reached: float
+    seed: int
+    layers: tuple[LayerRecord, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fixed question replayed by ``verify --model``: the logits of the token after it."""
+
+    token_ids: tuple[int, ...]
+    top_ids: tuple[int, ...]
+    top_logits: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a context came from and what was done to it; all of it goes into the file's header."""
+
+    model: ModelIdentity
+    sources: tuple[Span, ...]
+    flow: tuple[LayerFlow | None, ...] = ()
+    compression: Compression | None = None
+    probe: Probe | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str | None = None  # UTC, ISO 8601
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out for one question."""
+
+    question: str
+    text: str
+    token_ids: tuple[int, ...]
+    finished: str  # "stop" (end of sequence or stop string) or "length"
+    tokens_reused: int  # tokens of the context that were not read again
+    tokens_prefilled: int  # tokens of the question
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "question": self.question,
+            "answer": self.text,
+            "finished": self.finished,
+            "tokens": len(self.token_ids),
+            "tokens_reused": self.tokens_reused,
+            "tokens_prefilled": self.tokens_prefilled,
+            "seconds": dict(self.seconds),
+        }
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How answers are decoded: greedily unless ``temperature`` is above 0."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all tokens
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    batch: int = 16  # questions decoded side by side

@@ -1,0 +1,179 @@
+"""The model's side of answering: feed tokens to a batch of questions over one context, and turn ids into text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowmm.context import ContextCache, LayerCache
+from flowmm.errors import MismatchError
+from flowmm.hf.answering import AnsweringAttention
+from flowmm.hf.attention import attention_of
+from flowmm.hf.loading import LoadedModel
+from flowmm.records import Generation
+
+
+def placed(cache: ContextCache, loaded: LoadedModel) -> ContextCache:
+    """The cache on the devices and in the dtype of the model's layers; a tensor that is right already is not copied.
+
+    Raises:
+        MismatchError: the cache has another geometry than the model.
+    """
+    decoder = loaded.model.get_decoder()
+    _check_geometry(cache, loaded)
+    layers = [
+        _placed_layer(layer, next(module.parameters())) for layer, module in zip(cache.layers, decoder.layers, strict=True)
+    ]
+    return replace(cache, layers=tuple(layers), evidence=None)
+
+
+def _placed_layer(layer: LayerCache, like: Tensor) -> LayerCache:
+    dtype = like.dtype if like.is_floating_point() else layer.keys.dtype
+    return LayerCache(
+        keys=layer.keys.to(like.device, dtype),
+        values=layer.values.to(like.device, dtype),
+        position=layer.position.to(like.device),
+        modality=layer.modality.to(like.device),
+        lengths=layer.lengths.to(like.device),
+        bias=None if layer.bias is None else layer.bias.to(like.device),
+        window=layer.window,
+    )
+
+
+def _check_geometry(cache: ContextCache, loaded: LoadedModel) -> None:
+    text = loaded.model.config.get_text_config(decoder=True)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    expected = (text.num_hidden_layers, heads, size)
+    first = cache.layers[0].keys
+    found = (len(cache.layers), first.shape[0], first.shape[2])
+    if expected != found:
+        raise MismatchError(
+            cache.provenance.model.id,
+            "layers, KV heads, head size",
+            str(found),
+            str(expected),
+            "Load the model the context was read with.",
+        )
+
+
+class Decoder:
+    """Feeds a batch of questions. The context is shared and never changed; every question starts right behind it."""
+
+    def __init__(self, loaded: LoadedModel, cache: ContextCache, batch: int, capacity: int) -> None:
+        """Args:
+        loaded: the model.
+        cache: the context, already :func:`placed`.
+        batch: questions.
+        capacity: tokens a question and its answer may have together.
+        """
+        self._loaded = loaded
+        self._attention = AnsweringAttention(cache.layers, batch, capacity)
+        self._next = torch.full((batch, 1), cache.next_position)
+
+    @torch.no_grad()
+    def feed(self, token_ids: Tensor, real: Tensor) -> Tensor:
+        """Take in tokens.
+
+        Args:
+            token_ids: ``[B, n]`` int64.
+            real: ``[B, n]`` bool, False for padding, which takes no position.
+
+        Returns:
+            ``[B, V]`` float32 logits behind the last column.
+        """
+        position = self._next + (real.cumsum(1) - 1).clamp(min=0)
+        self._next = self._next + real.sum(1, keepdim=True)
+        self._attention.begin(position, real)
+        model = self._loaded.model
+        device = model.get_input_embeddings().weight.device
+        with attention_of(model):
+            # The whole model, not decoder and head apart: some families scale or cap their logits on the way.
+            output = model(
+                input_ids=token_ids.to(device),
+                position_ids=position.to(device),
+                use_cache=False,
+                logits_to_keep=1,
+                flowmm=self._attention,
+            )
+        return output.logits[:, -1].float()
+
+
+def end_tokens(loaded: LoadedModel) -> frozenset[int]:
+    """Tokens that end an answer."""
+    found: set[int] = set()
+    for owner in (loaded.model.generation_config, loaded.tokenizer):
+        value = getattr(owner, "eos_token_id", None)
+        if value is not None:
+            found.update(value if isinstance(value, list) else [value])
+    return frozenset(found)
+
+
+class Sampler:
+    """Picks the next token of each question: the likeliest, or drawn with the question's own random numbers."""
+
+    def __init__(self, settings: Generation, streams: Sequence[int], device: torch.device) -> None:
+        """``streams`` tells the questions apart, so that a draw does not depend on what else is in the batch."""
+        self._warp = _warpers(settings)
+        self._device = device
+        self._generators = [torch.Generator(device).manual_seed(settings.seed * 1_000_003 + s) for s in streams]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """``[B, V]`` logits -> ``[B]`` token ids on the CPU."""
+        if self._warp is None:
+            return logits.argmax(-1).cpu()
+        shares = self._warp(None, logits).softmax(-1)
+        drawn = [torch.multinomial(row, 1, generator=g) for row, g in zip(shares, self._generators, strict=True)]
+        return torch.cat(drawn).cpu()
+
+
+def _warpers(settings: Generation) -> Any | None:
+    if settings.temperature <= 0:
+        return None
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(settings.temperature)])
+    if settings.top_k > 0:
+        warpers.append(TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1:
+        warpers.append(TopPLogitsWarper(settings.top_p))
+    return warpers
+
+
+class TextStream:
+    """Turns ids into text as they come; never half a character, never a piece of a stop string."""
+
+    def __init__(self, loaded: LoadedModel, stop: Sequence[str]) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._tokenizer = loaded.tokenizer.backend_tokenizer
+        self._stop = [text for text in stop if text]
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token_id: int) -> str:
+        """Text that is certain now; ``stopped`` is set once a stop string is complete (it is left out)."""
+        self._held += self._stream.step(self._tokenizer, token_id) or ""
+        found = [at for at in (self._held.find(text) for text in self._stop) if at >= 0]
+        if found:
+            self.stopped = True
+            self._held = self._held[: min(found)]
+            return self.flush()
+        keep = max((_overlap(self._held, text) for text in self._stop), default=0)
+        certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return certain
+
+    def flush(self) -> str:
+        """What was held back, at the end of an answer."""
+        rest, self._held = self._held, ""
+        return rest
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that ``stop`` begins with."""
+    return next((n for n in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:n])), 0)

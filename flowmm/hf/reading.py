@@ -1,0 +1,91 @@
+"""Attention while a context is read: full keys and values are kept, and an observer may look on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Observer(Protocol):
+    """Sees the queries and keys of every layer and chunk (``observe/``)."""
+
+    def see(self, layer: int, queries: Tensor, keys: Tensor, first: int, scale: float, allowed: Tensor) -> None:
+        """Look at one chunk.
+
+        Args:
+            layer: index of the layer.
+            queries: ``[H_q, n, D]`` of the tokens ``first .. first+n-1``.
+            keys: ``[H_kv, m, D]`` of the tokens ``0 .. m-1``.
+            first: index of the chunk's first token.
+            scale: what q.k is multiplied with.
+            allowed: ``[n, m]`` bool, which keys a query sees.
+        """
+        ...
+
+
+class ReadingAttention:
+    """Keeps all keys and values of a context that comes in chunks; causal, windowed, or image-wise bidirectional."""
+
+    def __init__(
+        self, num_tokens: int, windows: tuple[int | None, ...], image_of: Tensor | None, observer: Observer | None
+    ) -> None:
+        """Args:
+        num_tokens: tokens of the whole context.
+        windows: sliding window per layer, None for full attention.
+        image_of: ``[T]`` int64, which image a token belongs to, -1 for none; None if images are read causally.
+        observer: sees every chunk of every layer.
+        """
+        self.keys: list[Tensor | None] = [None] * len(windows)  # each [H_kv, T, D]
+        self.values: list[Tensor | None] = [None] * len(windows)
+        self._num_tokens, self._windows = num_tokens, windows
+        self._image_of, self._observer = image_of, observer
+        self._start = 0
+        self._allowed: dict[tuple[int | None, torch.device], Tensor] = {}
+
+    def begin_chunk(self, start: int) -> None:
+        """The next forward call brings the tokens from ``start`` on."""
+        self._start = start
+        self._allowed.clear()
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See :class:`flowmm.hf.attention.Attention`; the batch is 1."""
+        _, num_heads, n, head_size = query.shape
+        end = self._start + n
+        keys = self._store(self.keys, layer, key[0])[:, :end]
+        values = self._store(self.values, layer, value[0])[:, :end]
+        allowed = self._mask(self._windows[layer], end, query.device)
+        grouped = query[0].unflatten(0, (keys.shape[0], -1))  # [H_kv, G, n, D]
+        # One call per member of the group: K and V are never repeated, and the mask is shared.
+        outputs = [
+            F.scaled_dot_product_attention(
+                grouped[None, :, member], keys[None], values[None], attn_mask=allowed, scale=scale
+            )[0]
+            for member in range(grouped.shape[1])
+        ]
+        if self._observer is not None:
+            self._observer.see(layer, query[0], keys, self._start, scale, allowed)
+        return torch.stack(outputs, 1).reshape(1, num_heads, n, values.shape[-1])
+
+    def _store(self, store: list[Tensor | None], layer: int, new: Tensor) -> Tensor:
+        buffer = store[layer]
+        if buffer is None:
+            buffer = store[layer] = new.new_empty(new.shape[0], self._num_tokens, new.shape[2])
+        buffer[:, self._start : self._start + new.shape[1]] = new
+        return buffer
+
+    def _mask(self, window: int | None, end: int, device: torch.device) -> Tensor:
+        """``[n, end]`` bool; the same for all layers of one window, so it is made once a chunk."""
+        if (window, device) not in self._allowed:
+            query = torch.arange(self._start, end, device=device)[:, None]
+            key = torch.arange(end, device=device)[None]
+            allowed = key <= query
+            if self._image_of is not None:
+                image = self._image_of[:end].to(device)
+                allowed |= (image[self._start :, None] == image[None]) & (image >= 0)
+            if window is not None:
+                allowed &= key > query - window
+            self._allowed[window, device] = allowed
+        return self._allowed[window, device]

@@ -1,0 +1,274 @@
+"""The header of a context file: read, checked and described without torch. The layout is in docs/file-format.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import prod
+from typing import Any, Literal, NoReturn
+
+from xxhash import xxh3_128_hexdigest
+
+from flowmm.container import Container, TensorEntry, checksum, open_regular, pack_head, read_container
+from flowmm.errors import CorruptFileError
+from flowmm.records import LayerFlow, Provenance
+from flowmm.typed_json import MalformedError, canonical, decode, encode, parse
+
+FORMAT = "flowmm-kv"
+FORMAT_VERSION = 1
+KV_DTYPES: Mapping[str, str] = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}  # our names: safetensors' names
+ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1}
+BLANK = "0" * 32  # stands where a checksum is not known yet
+_MAX_HEADS = 4096  # a head without slots costs no bytes in the file, but padding in memory
+
+Spec = tuple[str, tuple[int, ...], int]  # safetensors dtype, shape, bytes
+
+
+@dataclass(frozen=True)
+class LayerGeometry:
+    """The sizes of one layer's tensors."""
+
+    lengths: tuple[int, ...]  # living slots per head
+    head_size: int
+    window: int | None = None  # None: every query sees every slot
+    has_bias: bool = False
+    has_position: bool = False  # without, every head holds all tokens in order
+
+    @property
+    def kind(self) -> Literal["full", "sliding"]:
+        """Whether every query sees every slot, or only those in a window behind it."""
+        return "full" if self.window is None else "sliding"
+
+    @property
+    def num_slots(self) -> int:
+        """Living slots of all heads together."""
+        return sum(self.lengths)
+
+
+@dataclass(frozen=True)
+class EvidenceGeometry:
+    """The sizes of one layer's evidence, and the parts of it that are no tensors."""
+
+    scale: float
+    flow: LayerFlow | None
+    num_heads: int  # H_q
+    num_queries: int
+    query_dtype: str  # a value of KV_DTYPES
+    has_cumulative: bool
+
+
+@dataclass(frozen=True)
+class Document:
+    """The JSON document in the file's metadata: everything that is no tensor."""
+
+    provenance: Provenance
+    num_tokens: int
+    next_position: int
+    kv_dtype: str
+    layers: tuple[LayerGeometry, ...]
+    evidence: tuple[EvidenceGeometry, ...] | None
+    checksums: Mapping[str, str]  # xxh3_128 in hex, by tensor
+
+
+@dataclass(frozen=True)
+class Header(Document):
+    """What a context file says of itself."""
+
+    path: str
+    format_version: int
+    file_bytes: int
+    tensors: Mapping[str, TensorEntry]
+
+    @property
+    def num_slots(self) -> int:
+        """Living slots of all layers and heads together."""
+        return sum(layer.num_slots for layer in self.layers)
+
+    @property
+    def num_slots_full(self) -> int:
+        """Slots of a cache from which nothing was left out."""
+        return self.num_tokens * sum(len(layer.lengths) for layer in self.layers)
+
+    @property
+    def full_bytes(self) -> int:
+        """Bytes of keys and values of such a cache, stored as this file stores them."""
+        sizes = sum(len(layer.lengths) * layer.head_size for layer in self.layers)
+        return 2 * self.num_tokens * sizes * ITEM_BYTES[KV_DTYPES[self.kv_dtype]]
+
+    @property
+    def keep(self) -> float:
+        """Living slots over the slots of a full cache."""
+        return self.num_slots / self.num_slots_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the file holds what ``flowmm compress`` needs."""
+        return self.evidence is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return {"format": FORMAT, **encode(self)}
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read and check the header; the tensors are not touched.
+
+    Raises:
+        InputError: when the file is missing or unreadable.
+        CorruptFileError: when it is damaged, truncated, no context file, or of another version.
+    """
+    name = os.fspath(path)
+    try:
+        container = read_container(name)
+        _check_version(name, container.metadata)
+        _check_head(container)
+        document = decode(Document, parse(container.metadata["document"], "document"), "document")
+        _check_document(document)
+        _check_tensors(document, container.tensors)
+    except MalformedError as error:
+        corrupt(name, str(error))
+    return Header(
+        **{entry.name: getattr(document, entry.name) for entry in fields(Document)},
+        path=name,
+        format_version=FORMAT_VERSION,
+        file_bytes=container.file_bytes,
+        tensors=container.tensors,
+    )
+
+
+def verify(path: str | os.PathLike[str]) -> Header:
+    """Read the header and check every tensor's checksum, without torch. Raises what :func:`read_header` raises."""
+    header = read_header(path)
+    with open_regular(path) as file:
+        for name, entry in header.tensors.items():
+            try:
+                found = checksum(file, entry.start, entry.end)
+            except (OSError, MalformedError) as error:
+                corrupt(header.path, f"tensor {name}: {error}")
+            check_sum(header, name, found)
+    return header
+
+
+def check_sum(header: Header, name: str, found: str) -> None:
+    """Raise CorruptFileError unless the tensor's bytes have the checksum that the header says."""
+    if found != header.checksums[name]:
+        corrupt(header.path, f"tensor {name} is damaged: its checksum is {found}, expected {header.checksums[name]}")
+
+
+def corrupt(path: str, problem: str) -> NoReturn:
+    """Raise the error that every damaged file ends in."""
+    hint = "Copy the file again from where it came, or make it again with `flowmm prefill`."
+    raise CorruptFileError(f"{path}: {problem}", hint)
+
+
+def tensor_specs(document: Document) -> dict[str, Spec]:
+    """The tensors a file with this document holds, in the order they are stored: larger items first."""
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for i, layer in enumerate(document.layers):
+        for part in ("keys", "values"):
+            for suffix, packed in packed_parts(document.kv_dtype, layer.num_slots, layer.head_size).items():
+                shapes[f"layers.{i}.{part}{suffix}"] = packed
+        if layer.has_bias:
+            shapes[f"layers.{i}.bias"] = ("F32", (layer.num_slots,))
+        if layer.has_position:
+            shapes[f"layers.{i}.position"] = ("I32", (layer.num_slots,))
+    for i, (layer, evidence) in enumerate(zip(document.layers, document.evidence or (), strict=False)):
+        queries = (evidence.num_heads, evidence.num_queries, layer.head_size)
+        shapes[f"layers.{i}.evidence.queries"] = (evidence.query_dtype, queries)
+        shapes[f"layers.{i}.evidence.query_index"] = ("I64", (evidence.num_queries,))
+        if evidence.has_cumulative:
+            shapes[f"layers.{i}.evidence.cumulative"] = ("F32", (layer.num_slots,))
+    shapes["modality"] = ("U8", (document.num_tokens,))
+    # Larger items first, so that each tensor lies on a multiple of its item size, as mapping readers like it.
+    in_order = sorted(shapes.items(), key=lambda item: -ITEM_BYTES[item[1][0]])
+    return {name: (dtype, shape, prod(shape) * ITEM_BYTES[dtype]) for name, (dtype, shape) in in_order}
+
+
+def packed_parts(kv_dtype: str, num_slots: int, head_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What the codec of that name makes of ``[N, D]`` slots: dtype and shape by the suffix of the tensor's name."""
+    return {"": (KV_DTYPES[kv_dtype], (num_slots, head_size))}
+
+
+def encode_head(document: Document) -> bytes:
+    """All bytes in front of the tensors. The length does not depend on the checksums in the document."""
+    metadata = {
+        "checksum": BLANK,
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "document": canonical(encode(document)).decode(),
+    }
+    head = pack_head(metadata, tensor_specs(document))
+    # Inside the document quotes are escaped, so this spelling comes once.
+    return head.replace(f'"checksum":"{BLANK}"'.encode(), f'"checksum":"{xxh3_128_hexdigest(head)}"'.encode(), 1)
+
+
+def _check_version(path: str, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise CorruptFileError(
+            f"{path}: is a safetensors file, but no context file: its format is "
+            f"{ascii(metadata.get('format'))[:40]}, expected {FORMAT!r}",
+            "Make a context file with `flowmm prefill`.",
+        )
+    version = metadata.get("format_version", "")
+    if not (version.isascii() and version.isdigit() and len(version) <= 6 and int(version) > 0):
+        raise MalformedError(f"format version {ascii(version)[:40]} is no version")
+    if int(version) > FORMAT_VERSION:
+        raise CorruptFileError(
+            f"{path}: made by a newer flowmm (format {int(version)}, this one reads {FORMAT_VERSION})",
+            "Upgrade with `pip install --upgrade flowmm`.",
+        )
+    if set(metadata) != {"checksum", "format", "format_version", "document"}:
+        raise MalformedError(f"metadata: unexpected keys {ascii(sorted(metadata))[:80]}")
+
+
+def _check_head(container: Container) -> None:
+    """Compare the checksum of all bytes of the header, with zeros in the place of the checksum itself."""
+    stored = container.metadata["checksum"]
+    blank = container.head
+    if len(stored) == len(BLANK) and stored.isascii():
+        blank = blank.replace(f'"checksum":"{stored}"'.encode(), f'"checksum":"{BLANK}"'.encode(), 1)
+    found = xxh3_128_hexdigest(blank)
+    if found != stored:
+        raise MalformedError(f"the header is damaged: its checksum is {found}, expected {ascii(stored)[1:-1][:40]}")
+
+
+def _check_document(document: Document) -> None:
+    """Sizes and names that fit each other, before anything is computed from them."""
+    if document.kv_dtype not in KV_DTYPES:
+        raise MalformedError(f"document.kv_dtype: {document.kv_dtype!r}, expected one of {', '.join(KV_DTYPES)}")
+    if document.num_tokens < 1 or document.next_position < 1 or not document.layers:
+        raise MalformedError("document: a context has at least one token, one position and one layer")
+    for i, layer in enumerate(document.layers):
+        window = 1 if layer.window is None else layer.window
+        if not 1 <= len(layer.lengths) <= _MAX_HEADS or min(layer.head_size, window) < 1:
+            raise MalformedError(f"document.layers[{i}]: expected 1 to {_MAX_HEADS} heads, head size and window from 1")
+        if min(layer.lengths) < 0 or max(layer.lengths) > document.num_tokens:
+            raise MalformedError(f"document.layers[{i}]: a head has 0 to {document.num_tokens} slots, one per token")
+        if not layer.has_position and min(layer.lengths) < document.num_tokens:
+            raise MalformedError(f"document.layers[{i}]: holds only some tokens, yet does not say which")
+    if document.evidence is None:
+        return
+    if len(document.evidence) != len(document.layers):
+        raise MalformedError(f"document.evidence: {len(document.evidence)} layers, expected {len(document.layers)}")
+    for i, (layer, evidence) in enumerate(zip(document.layers, document.evidence, strict=True)):
+        heads = evidence.num_heads
+        if heads < 1 or heads % len(layer.lengths) or evidence.num_queries < 0:
+            raise MalformedError(f"document.evidence[{i}]: {heads} query heads for {len(layer.lengths)} heads")
+        if evidence.query_dtype not in KV_DTYPES.values():
+            raise MalformedError(f"document.evidence[{i}].query_dtype: {evidence.query_dtype!r}")
+
+
+def _check_tensors(document: Document, tensors: Mapping[str, TensorEntry]) -> None:
+    specs = tensor_specs(document)
+    for name in {**specs, **tensors, **document.checksums}:
+        if name not in specs:
+            raise MalformedError(f"tensor {ascii(name)[:60]} has no place in this file")
+        if name not in tensors or name not in document.checksums:
+            raise MalformedError(f"tensor {name} or its checksum is missing")
+        entry, expected = tensors[name], specs[name]
+        if (entry.dtype, entry.shape, entry.end - entry.start) != expected:
+            raise MalformedError(
+                f"tensor {name}: {entry.dtype} {list(entry.shape)} in {entry.end - entry.start} bytes, "
+                f"expected {expected[0]} {list(expected[1])} in {expected[2]}"
+            )

@@ -1,0 +1,54 @@
+"""Heads of different lengths: one after another in the file, padded to the longest in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+def flat(padded: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Leave the padding out.
+
+    Args:
+        padded: ``[H, S, ...]``.
+        lengths: living slots of each of the H heads.
+
+    Returns:
+        ``[sum(lengths), ...]``, heads one after another; a view when there is no padding.
+    """
+    if min(lengths) == padded.shape[1]:
+        return padded.reshape(-1, *padded.shape[2:])
+    return torch.cat([head[:length] for head, length in zip(padded, lengths, strict=True)])
+
+
+def padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Undo :func:`flat`: ``[H, max(lengths), ...]`` with zeros as padding; a view when all heads are equally long."""
+    heads, longest = len(lengths), max(lengths)
+    if min(lengths) == longest:
+        return flat.reshape(heads, longest, *flat.shape[1:])
+    result = flat.new_zeros(heads, longest, *flat.shape[1:])
+    for head, length, end in zip(result, lengths, accumulate(lengths), strict=True):
+        head[:length] = flat[end - length : end]
+    return result
+
+
+def slots_problem(position: Tensor, lengths: Tensor, num_tokens: int, bias: Tensor | None = None) -> str | None:
+    """Say what is wrong with a layer's slots, or None.
+
+    Args:
+        position: ``[H, S]``; within a head increasing, and below ``num_tokens``.
+        lengths: ``[H]`` living slots per head.
+        num_tokens: T.
+        bias: ``[H, S]``; finite.
+    """
+    living = torch.arange(position.shape[1], device=lengths.device) < lengths[:, None]
+    if bool(((position < 0) | (position >= num_tokens))[living].any()):
+        return f"a position is not one of the {num_tokens} tokens"
+    if bool((position[:, 1:] <= position[:, :-1])[living[:, 1:]].any()):
+        return "the positions of a head do not increase"
+    if bias is not None and not bool(bias[living].isfinite().all()):
+        return "a bias is not finite"
+    return None

@@ -1,0 +1,280 @@
+"""Context caches to files and back: atomic, durable, every byte checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from io import BufferedReader, BufferedWriter
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from xxhash import xxh3_128_hexdigest
+
+from flowmm.atomic import check_target, replacing
+from flowmm.codecs import CODECS
+from flowmm.container import open_regular
+from flowmm.context import ContextCache, Evidence, LayerCache, Modality
+from flowmm.errors import ResourceError, UnknownNameError
+from flowmm.header import (
+    BLANK,
+    Document,
+    EvidenceGeometry,
+    Header,
+    LayerGeometry,
+    check_sum,
+    corrupt,
+    encode_head,
+    packed_parts,
+    read_header,
+    tensor_specs,
+)
+from flowmm.ragged import flat, padded, slots_problem
+
+_TORCH = {
+    "I64": torch.int64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "U8": torch.uint8,
+}
+_NAMES = {dtype: name for name, dtype in _TORCH.items()}
+_DEFAULT_KV_DTYPE = {torch.float32: "bf16", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def save(
+    cache: ContextCache, path: str | os.PathLike[str], *, kv_dtype: str | None = None, force: bool = False
+) -> Header:
+    """Write a context file. Either the whole file stands under its name afterwards, or what stood there before.
+
+    Args:
+        cache: what to store; ``bias`` finite, positions increasing within each head.
+        path: the name; a link is followed.
+        kv_dtype: a name of ``KV_DTYPES``; None keeps 16-bit tensors as they are and stores float32 as bf16.
+        force: replace a file of that name.
+
+    Returns:
+        The header, read back from the file.
+
+    Raises:
+        UsageError, InputError: as :func:`check_target`, or an unknown ``kv_dtype``.
+        ResourceError: when the disk is full or cannot be written.
+    """
+    check_target(path, force)
+    name = stored_dtype(cache, kv_dtype)
+    _check_slots(cache)
+    document = _document(cache, name)
+    num_bytes = len(encode_head(document)) + sum(spec[2] for spec in tensor_specs(document).values())
+    with replacing(path, num_bytes) as file:
+        _write(file, cache, document)
+        header = read_header(file.name)  # what cannot be read back must not take the name
+    return replace(header, path=os.fspath(path))
+
+
+def stored_dtype(cache: ContextCache, kv_dtype: str | None) -> str:
+    """The precision a cache is stored in: the one asked for, else its own, with float32 going to bf16.
+
+    Raises:
+        UnknownNameError: no such precision.
+    """
+    name = kv_dtype or _DEFAULT_KV_DTYPE[cache.layers[0].keys.dtype]
+    if name not in CODECS:
+        raise UnknownNameError("kv dtype", name, CODECS)
+    return name
+
+
+def load(path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | None = None) -> ContextCache:
+    """Read a context file; every checksum is verified before this returns.
+
+    Args:
+        path: the file.
+        device: where the tensors go.
+        dtype: of keys, values and reference queries; None leaves them as they are stored.
+
+    Raises:
+        InputError: when the file is missing or unreadable.
+        CorruptFileError: when it is damaged, truncated, no context file, or of another version.
+        ResourceError: when memory does not suffice.
+    """
+    header = read_header(path)
+    try:
+        with open_regular(path) as file:
+            return _Stored(header, file, torch.device(device), dtype).cache()
+    except OSError as error:
+        corrupt(header.path, f"cannot be read to its end: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU torch raises a plain RuntimeError when an allocation fails.
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "alloc" not in str(error):
+            raise
+        what = f"{header.path}: not enough memory on {device} for a context of {header.file_bytes} bytes"
+        raise ResourceError(what, "Free some memory, or load it on another device.") from error
+
+
+def _write(file: BufferedWriter, cache: ContextCache, document: Document) -> None:
+    """Write the tensors, each once and at its place, and then the header, which holds their checksums."""
+    specs = tensor_specs(document)
+    starts = accumulate((spec[2] for spec in specs.values()), initial=len(encode_head(document)))
+    place = dict(zip(specs, starts, strict=False))
+    checksums = {}
+    for name, tensor in _tensors(cache, document.kv_dtype):
+        dtype, shape, _ = specs[name]
+        if tensor.dtype != _TORCH[dtype] or tensor.shape != shape:
+            raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}")
+        data = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        checksums[name] = xxh3_128_hexdigest(data)
+        file.seek(place[name])
+        file.write(data)
+    file.seek(0)
+    file.write(encode_head(replace(document, checksums=checksums)))
+    file.flush()
+
+
+def _document(cache: ContextCache, kv_dtype: str) -> Document:
+    layers = tuple(
+        LayerGeometry(
+            lengths=tuple(layer.lengths.tolist()),
+            head_size=layer.keys.shape[2],
+            window=layer.window,
+            has_bias=layer.bias is not None,
+            has_position=bool((layer.lengths < cache.num_tokens).any()),  # else increasing means 0, 1, 2, ...
+        )
+        for layer in cache.layers
+    )
+    evidence = None
+    if cache.evidence is not None:
+        evidence = tuple(
+            EvidenceGeometry(
+                scale=item.scale,
+                flow=item.flow,
+                num_heads=item.queries.shape[0],
+                num_queries=item.queries.shape[1],
+                query_dtype=_NAMES[item.queries.dtype],
+                has_cumulative=item.cumulative is not None,
+            )
+            for item in cache.evidence
+        )
+    blank = Document(
+        provenance=cache.provenance,
+        num_tokens=cache.num_tokens,
+        next_position=cache.next_position,
+        kv_dtype=kv_dtype,
+        layers=layers,
+        evidence=evidence,
+        checksums={},
+    )
+    return replace(blank, checksums=dict.fromkeys(tensor_specs(blank), BLANK))
+
+
+def _tensors(cache: ContextCache, kv_dtype: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the file by name, one at a time."""
+    codec = CODECS[kv_dtype]
+    for i, layer in enumerate(cache.layers):
+        lengths = layer.lengths.tolist()
+        for part, slots in (("keys", layer.keys), ("values", layer.values)):
+            for suffix, packed in codec.encode(flat(slots, lengths)).items():
+                yield f"layers.{i}.{part}{suffix}", packed
+        if layer.bias is not None:
+            yield f"layers.{i}.bias", flat(layer.bias, lengths)
+        if min(lengths) < cache.num_tokens:
+            yield f"layers.{i}.position", flat(layer.position, lengths)
+        if cache.evidence is not None:
+            evidence = cache.evidence[i]
+            yield f"layers.{i}.evidence.queries", evidence.queries
+            yield f"layers.{i}.evidence.query_index", evidence.query_index
+            if evidence.cumulative is not None:
+                yield f"layers.{i}.evidence.cumulative", flat(evidence.cumulative, lengths)
+    yield "modality", cache.modality
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A context file that is open."""
+
+    header: Header
+    file: BufferedReader
+    device: torch.device
+    dtype: torch.dtype | None
+
+    def cache(self) -> ContextCache:
+        modality = self.tensor("modality")
+        if int(modality.max()) > max(Modality):
+            corrupt(self.header.path, f"tensor modality: {int(modality.max())} is no modality")
+        layers = tuple(self._layer(i, modality) for i in range(len(self.header.layers)))
+        evidence = None
+        if self.header.evidence is not None:
+            evidence = tuple(self._evidence(i, geometry) for i, geometry in enumerate(self.header.evidence))
+        return ContextCache(
+            layers=layers,
+            modality=modality.to(self.device),
+            next_position=self.header.next_position,
+            provenance=self.header.provenance,
+            evidence=evidence,
+        )
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor as it is stored, on the CPU, its checksum verified."""
+        entry = self.header.tensors[name]
+        data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+        self.file.seek(entry.start)
+        if self.file.readinto(data.numpy().data) != len(data):
+            corrupt(self.header.path, f"tensor {name}: truncated while it was read")
+        check_sum(self.header, name, xxh3_128_hexdigest(data.numpy().data))
+        return data.view(_TORCH[entry.dtype]).reshape(entry.shape)
+
+    def _layer(self, i: int, modality: Tensor) -> LayerCache:
+        geometry = self.header.layers[i]
+        heads, lengths = len(geometry.lengths), geometry.lengths
+        if geometry.has_position:
+            position = padded(self.tensor(f"layers.{i}.position"), lengths)
+        else:
+            position = torch.arange(len(modality), dtype=torch.int32).expand(heads, -1)
+        bias = padded(self.tensor(f"layers.{i}.bias"), lengths) if geometry.has_bias else None
+        counts = torch.tensor(lengths)
+        problem = slots_problem(position, counts, len(modality), bias)
+        if problem is not None:
+            corrupt(self.header.path, f"layers.{i}: {problem}")
+        return LayerCache(
+            keys=self._slots(i, "keys"),
+            values=self._slots(i, "values"),
+            position=position.to(self.device),
+            modality=modality[position.long()].to(self.device),
+            lengths=counts.to(self.device),
+            bias=None if bias is None else bias.to(self.device),
+            window=geometry.window,
+        )
+
+    def _slots(self, i: int, part: str) -> Tensor:
+        """``[H_kv, S, D]`` keys or values."""
+        layer, kv_dtype = self.header.layers[i], self.header.kv_dtype
+        packed = {
+            suffix: self.tensor(f"layers.{i}.{part}{suffix}")
+            for suffix in packed_parts(kv_dtype, layer.num_slots, layer.head_size)
+        }
+        return padded(CODECS[kv_dtype].decode(packed).to(self.device, self.dtype), layer.lengths)
+
+    def _evidence(self, i: int, geometry: EvidenceGeometry) -> Evidence:
+        name = f"layers.{i}.evidence"
+        cumulative = None
+        if geometry.has_cumulative:
+            cumulative = padded(self.tensor(f"{name}.cumulative"), self.header.layers[i].lengths).to(self.device)
+        return Evidence(
+            queries=self.tensor(f"{name}.queries").to(self.device, self.dtype),
+            query_index=self.tensor(f"{name}.query_index").to(self.device),
+            scale=geometry.scale,
+            cumulative=cumulative,
+            flow=geometry.flow,
+        )
+
+
+def _check_slots(cache: ContextCache) -> None:
+    """Refuse to write what could not be read back the same."""
+    for i, layer in enumerate(cache.layers):
+        problem = slots_problem(layer.position, layer.lengths, cache.num_tokens, layer.bias)
+        if problem is not None:
+            raise ValueError(f"layer {i}: {problem}")
+        living = ~layer.padding
+        tokens = cache.modality.to(living.device)[layer.position[living].long()]
+        if not torch.equal(layer.modality[living], tokens):
+            raise ValueError(f"layer {i}: the modality of a slot is not that of its token")

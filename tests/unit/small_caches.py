@@ -1,0 +1,100 @@
+"""Tiny context caches that the tests of the file store and read."""
+
+import math
+
+import torch
+
+from flowmm.context import ContextCache, Evidence, LayerCache
+from flowmm.records import Compression, LayerFlow, LayerRecord, ModelIdentity, Probe, Provenance, Source, Span
+
+MODALITY = torch.tensor([2, 0, 1, 1, 0], dtype=torch.uint8)  # five tokens: template, text, two visual, text
+FLOW = LayerFlow(0.25, 0.5, 0.125, 0.0625)
+
+
+def provenance() -> Provenance:
+    page = Source(name="Bericht \u00e4\u4e2d \U0001f600.pdf", sha256="ab" * 32, kind="pdf", page=3)
+    return Provenance(
+        model=ModelIdentity(
+            id="flowmm/reader",
+            revision=None,
+            local=True,
+            model_type="qwen2_vl",
+            weights="0" * 32,
+            config="1" * 32,
+            tokenizer="2" * 32,
+            template="3" * 32,
+            processor=None,
+            dtype="float32",
+        ),
+        sources=(Span(page, 0, 5),),
+        flow=(FLOW, None),
+        compression=Compression(
+            method="snapkv",
+            method_text='# quotes " and \\ and\nlines\n',
+            profile="qwen2_vl",
+            profile_text="",
+            keep_asked=0.2,
+            keep_reached=1 / 3,
+            seed=7,
+            layers=(LayerRecord("intra", FLOW, {"text": 2, "visual": 1}, 1), LayerRecord(None, None, {}, 0)),
+        ),
+        probe=Probe((1, 2), (3, 4), (0.5, -1.25)),
+        seconds={"prefill": 1.5},
+        peak_memory_bytes=2**40,
+        versions={"torch": "2.13.0"},
+        created="2026-01-02T03:04:05Z",
+    )
+
+
+def layer(lengths, positions=None, *, head_size=4, dtype=torch.float32, bias=False, window=None, seed=0) -> LayerCache:
+    """Random slots with zeros as padding; ``positions`` per head, by default the first tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    heads, longest = len(lengths), max(lengths)
+    counts = torch.tensor(lengths)
+    living = torch.arange(longest) < counts[:, None]
+    position = torch.zeros(heads, longest, dtype=torch.int32)
+    for head, length in enumerate(lengths):
+        position[head, :length] = torch.tensor((positions or {}).get(head, list(range(length))), dtype=torch.int32)
+
+    def slots() -> torch.Tensor:
+        return (torch.randn(heads, longest, head_size, generator=generator) * living[..., None]).to(dtype)
+
+    return LayerCache(
+        keys=slots(),
+        values=slots(),
+        position=position,
+        modality=MODALITY[position.long()],
+        lengths=counts,
+        bias=torch.full((heads, longest), math.log(2)) * living if bias else None,
+        window=window,
+    )
+
+
+def cache(*layers: LayerCache, evidence: bool = False) -> ContextCache:
+    def observed(of: LayerCache, with_cumulative: bool) -> Evidence:
+        heads, longest, size = of.keys.shape
+        return Evidence(
+            queries=torch.arange(2 * heads * 3 * size, dtype=torch.float32).reshape(2 * heads, 3, size),
+            query_index=torch.tensor([2, 3, 4]),
+            scale=0.5,
+            cumulative=torch.ones(heads, longest) if with_cumulative else None,
+            flow=FLOW if with_cumulative else None,
+        )
+
+    return ContextCache(
+        layers=layers,
+        modality=MODALITY,
+        next_position=4,
+        provenance=provenance(),
+        evidence=tuple(observed(one, i == 0) for i, one in enumerate(layers)) if evidence else None,
+    )
+
+
+def full() -> ContextCache:
+    return cache(layer([5, 5]), layer([5, 5], seed=1), evidence=True)
+
+
+def ragged() -> ContextCache:
+    """Two layers: heads of 3 and 1 slots with a bias; a sliding one whose heads hold the last two tokens."""
+    first = layer([3, 1], {0: [0, 2, 4], 1: [3]}, bias=True)
+    return cache(first, layer([2, 2], {0: [3, 4], 1: [3, 4]}, window=2, seed=1))

@@ -92,7 +92,7 @@ class LayerCache:
     @property
     def protected(self) -> Tensor:
         """``[H_kv, S]`` bool: template tokens and sinks, which no method may evict or merge."""
-        return (self.modality == Modality.TEMPLATE) | (self.position < NUM_SINKS)
+        return ((self.modality == Modality.TEMPLATE) | (self.position < NUM_SINKS)) & ~self.padding
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,15 @@ class ContextCache:
 
     @property
     def num_tokens(self) -> int:
+        """Tokens that were read."""
         return int(self.modality.shape[0])
 
     @property
     def nbytes(self) -> int:
         """Bytes of the living keys and values, padding left out."""
         return sum(
-            layer.num_slots * (layer.keys.shape[2] * layer.keys.element_size()
-                               + layer.values.shape[2] * layer.values.element_size())
+            layer.num_slots
+            * (layer.keys.shape[2] * layer.keys.element_size() + layer.values.shape[2] * layer.values.element_size())
             for layer in self.layers
         )
 

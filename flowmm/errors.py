@@ -1,14 +1,14 @@
 """Everything a user can cause: each error says what is wrong, then what to do, and carries an exit code.
 
-    FlowmmError                     1  (never raised itself)
-    ├── UsageError                  2  a flag or value that cannot be
-    │   └── UnknownNameError        2  a name that is in no table, with the nearest one
-    ├── InputError                  3  a document that is missing or unreadable
-    ├── MismatchError               4  model, tokenizer or profile does not fit the file
-    ├── CorruptFileError            5  damaged, truncated, or of another version
-    ├── ResourceError               6  out of memory or disk, or a folder that cannot be written
-    ├── BatchError                  7  a batch that finished with failures
-    └── UnsupportedModelError       8  an architecture whose cache cannot be handled
+FlowmmError                     1  (never raised itself)
+├── UsageError                  2  a flag or value that cannot be
+│   └── UnknownNameError        2  a name that is in no table, with the nearest one
+├── InputError                  3  a document that is missing or unreadable
+├── MismatchError               4  model, tokenizer or profile does not fit the file
+├── CorruptFileError            5  damaged, truncated, or of another version
+├── ResourceError               6  out of memory or disk, or a folder that cannot be written
+├── BatchError                  7  a batch that finished with failures
+└── UnsupportedModelError       8  an architecture whose cache cannot be handled
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class FullRead:
     layers: tuple[LayerCache, ...]
     modality: Tensor  # [T] uint8
     next_position: int
+    seconds: Mapping[str, float]  # by phase: vision, prefill
 
 
 @torch.no_grad()
@@ -47,8 +49,10 @@ def prefill(
     """
     if chunk_tokens < 1:
         raise UsageError(f"--chunk-tokens {chunk_tokens}: is less than 1", "Give a number of tokens, such as 2048.")
+    began = perf_counter()
     modality = prompt.modality
     embedded = _embed_all(prompt, loaded, progress)
+    seen = perf_counter()
     num_tokens = int(modality.shape[0])
     image_of = _image_of(modality) if loaded.family.bidirectional_images else None
     attention = ReadingAttention(num_tokens, loaded.family.windows, image_of, observer)
@@ -67,7 +71,8 @@ def prefill(
         _layer(keys, values, modality, window)
         for keys, values, window in zip(attention.keys, attention.values, loaded.family.windows, strict=True)
     )
-    return FullRead(layers, modality, embedded.next_position)
+    seconds = {"vision": seen - began, "prefill": perf_counter() - seen}
+    return FullRead(layers, modality, embedded.next_position, seconds)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,8 @@ def _chunk_end(start: int, end: int, image_of: Tensor | None) -> int:
 def _layer(keys: Tensor | None, values: Tensor | None, modality: Tensor, window: int | None) -> LayerCache:
     if keys is None or values is None:
         raise UnsupportedModelError(
-            "a layer of the model's decoder keeps no keys and values", "Use a model of a verified family (docs/limits.md)."
+            "a layer of the model's decoder keeps no keys and values",
+            "Use a model of a verified family (docs/limits.md).",
         )
     num_kv, num_tokens, _ = keys.shape
     position = torch.arange(num_tokens, dtype=torch.int32, device=keys.device)

@@ -53,10 +53,12 @@ class LayerFlow:
 
     @property
     def rho(self) -> float:
+        """The paper's flow: both directions together."""
         return self.visual_to_text + self.text_to_visual
 
     @property
     def rho_without_sinks(self) -> float:
+        """The same without the sinks."""
         return self.visual_to_text_without_sinks + self.text_to_visual_without_sinks
 
 
@@ -137,6 +139,7 @@ class Answer:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
         return {
             "question": self.question,
             "answer": self.text,
@@ -159,3 +162,16 @@ class Generation:
     seed: int = 0
     stop: tuple[str, ...] = ()
     batch: int = 16  # questions decoded side by side
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model and how to run it; the fields are the command line's flags."""
+
+    name: str | None = None  # hub id or folder; None: FLOWMM_MODEL, else the embedded reader
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    device_map: str | None = None
+    offline: bool = False
+    trust_remote_code: bool = False

@@ -84,8 +84,8 @@ def partial_attention(
         bias: ``[N, 1 or R, S]`` float32, added to the scaled logits; ``-inf`` hides a slot.
 
     Returns:
-        Output ``[N, R, D]`` and log-sum-exp of the logits ``[N, R]``, both float32. A row that sees no slot has output 0
-        and log-sum-exp ``-inf``.
+        Output ``[N, R, D]`` and log-sum-exp of the logits ``[N, R]``, both float32. A row that sees no slot has
+        output 0 and log-sum-exp ``-inf``.
     """
     rows, num_slots = query.shape[1], keys.shape[1]
     block = max(1, _SCORES_BYTES // (4 * query.shape[0] * max(1, num_slots)))

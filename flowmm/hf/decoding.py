@@ -26,7 +26,8 @@ def placed(cache: ContextCache, loaded: LoadedModel) -> ContextCache:
     decoder = loaded.model.get_decoder()
     _check_geometry(cache, loaded)
     layers = [
-        _placed_layer(layer, next(module.parameters())) for layer, module in zip(cache.layers, decoder.layers, strict=True)
+        _placed_layer(layer, next(module.parameters()))
+        for layer, module in zip(cache.layers, decoder.layers, strict=True)
     ]
     return replace(cache, layers=tuple(layers), evidence=None)
 

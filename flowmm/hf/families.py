@@ -9,8 +9,12 @@ from flowmm.errors import UnsupportedModelError
 
 # Families whose cache handling is proved against transformers' own forward pass (tests/conformance).
 VERIFIED = frozenset(
-    "llama qwen2 qwen3 mistral qwen2_vl qwen2_5_vl qwen3_vl glm4v llava llava_next llava_onevision internvl gemma3 "
-    "gemma3_text idefics3 smolvlm mistral3".split()
+    {
+        *("llama", "qwen2", "qwen3", "mistral"),
+        *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"),
+        *("llava", "llava_next", "llava_onevision", "internvl"),
+        *("gemma3", "gemma3_text", "idefics3", "smolvlm", "mistral3"),
+    }
 )
 
 # Families in which the tokens of one image see each other in both directions.

@@ -73,7 +73,9 @@ def _download(name: str, revision: str | None, offline: bool) -> ModelFiles:
     try:
         folder = snapshot_download(name, revision=revision, allow_patterns=_WANTED, local_files_only=offline)
     except GatedRepoError as error:
-        raise InputError(f"{name}: needs its licence accepted", "Accept it on the hub, then `hf auth login`.") from error
+        raise InputError(
+            f"{name}: needs its licence accepted", "Accept it on the hub, then `hf auth login`."
+        ) from error
     except RevisionNotFoundError as error:
         raise InputError(f"{name}: has no revision {revision!r}", "Give a branch, tag or commit of it.") from error
     except RepositoryNotFoundError as error:

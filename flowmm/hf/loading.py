@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,6 +179,14 @@ def _model(
             f"{files.name}: cannot be loaded: {reason[:200]}", "Check that its files are complete (docs/limits.md)."
         ) from error
     return model.eval().requires_grad_(False)
+
+
+def peak_memory(loaded: LoadedModel) -> int:
+    """Bytes at the peak so far: of the GPU where the model runs on one, else of this process."""
+    if loaded.model.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(loaded.model.device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but on macOS
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def chat_template(tokenizer: Any, processor: Any | None, name: str) -> str:
         template = template.get("default")
     if not template:
         raise UnsupportedModelError(
-            f"{name}: has no chat template", "Use an instruction-tuned model, or add a chat_template.jinja to its folder."
+            f"{name}: has no chat template",
+            "Use an instruction-tuned model, or add a chat_template.jinja to its folder.",
         )
     return str(template)
 

@@ -99,7 +99,7 @@ def question_ids(question: str, loaded: LoadedModel) -> list[int]:
 
 
 def encode(loaded: LoadedModel, text: str) -> list[int]:
-    """Tokens of a segment as it stands behind a newline: some tokenizers put a blank before the first word of a text."""
+    """Tokens of a segment as it stands behind a newline (some tokenizers put a blank before a text's first word)."""
     tokenize = loaded.tokenizer
     anchor = tokenize(_ANCHOR, add_special_tokens=False).input_ids
     ids = tokenize(_ANCHOR + text, add_special_tokens=False).input_ids

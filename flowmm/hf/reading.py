@@ -52,7 +52,7 @@ class ReadingAttention:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See :class:`flowmm.hf.attention.Attention`; the batch is 1."""
-        _, num_heads, n, head_size = query.shape
+        _, num_heads, n, _ = query.shape
         end = self._start + n
         keys = self._store(self.keys, layer, key[0])[:, :end]
         values = self._store(self.values, layer, value[0])[:, :end]

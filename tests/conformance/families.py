@@ -61,7 +61,9 @@ class Tiny:
 
 
 def _text(name: str, **extra: Any) -> Tiny:
-    config_class = getattr(transformers, {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}[name] + "Config")
+    config_class = getattr(
+        transformers, {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}[name] + "Config"
+    )
     return Tiny(config_class(**_TEXT, **extra), {}, 0)
 
 

@@ -74,7 +74,9 @@ def test_a_full_cache_answers_like_transformers(family: tuple[LoadedModel, Tiny]
     ids = question(6)
     inputs = transformers_inputs(loaded, tiny, context(tiny), ids)
     expected = loaded.model.generate(**inputs, max_new_tokens=32, min_new_tokens=32, do_sample=False)
-    assert greedy_without_end(loaded, read(loaded, tiny), ids, 32) == expected[0, inputs["input_ids"].shape[1] :].tolist()
+    assert (
+        greedy_without_end(loaded, read(loaded, tiny), ids, 32) == expected[0, inputs["input_ids"].shape[1] :].tolist()
+    )
 
 
 def greedy_without_end(loaded: LoadedModel, cache: ContextCache, ids: list[int], tokens: int) -> list[int]:
@@ -131,7 +133,9 @@ def _kept_mask(layer: LayerCache, num_tokens: int) -> Tensor:
     return mask
 
 
-def test_heads_of_different_lengths_equal_an_explicit_mask_over_the_full_cache(family: tuple[LoadedModel, Tiny]) -> None:
+def test_heads_of_different_lengths_equal_an_explicit_mask_over_the_full_cache(
+    family: tuple[LoadedModel, Tiny],
+) -> None:
     loaded, tiny = family
     full = read(loaded, tiny)
     short = shortened(full)

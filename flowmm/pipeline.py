@@ -1,0 +1,377 @@
+"""The whole jobs, each one call: documents to file, file to answers, full file to small file, file to verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from flowmm.errors import MismatchError, UsageError
+from flowmm.header import Header, read_header
+from flowmm.header import verify as verify_checksums
+from flowmm.inputs.options import ReadOptions
+from flowmm.profiles import Method, ModelProfile, load_method, load_profile, method_names
+from flowmm.records import Answer, Generation, ModelOptions, Part, Provenance
+
+if TYPE_CHECKING:
+    from flowmm.context import ContextCache
+    from flowmm.hf.loading import LoadedModel
+
+Progress = Callable[[str, int, int], None]  # phase (read, model, vision, prefill, compress, write), done, total
+Notice = Callable[[str], None]
+
+DEFAULT_KEEP = 0.2
+_READ = ReadOptions()
+_MODEL = ModelOptions()
+_GREEDY = Generation()
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """How much to keep and by which method. ``enabled=False`` is ``--no-compress``."""
+
+    enabled: bool = True
+    method: str | None = None  # None: the profile's
+    profile: str | None = None  # None: FLOWMM_PROFILE, else the model's own
+    keep: float | None = None  # share of the slots; None with keep_tokens None: DEFAULT_KEEP
+    keep_tokens: int | None = None
+    seed: int = 0
+
+
+_COMPRESS = CompressOptions()
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question; ``id`` is what comes back with the answer in a batch."""
+
+    text: str
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ``verify`` found: checksums are always checked; the rest only with a model."""
+
+    header: Header
+    tensors_checked: int
+    bytes_checked: int
+    model_matches: bool | None = None
+    probe_matches: bool | None = None  # None: not asked for, or no probe is stored
+    probe_difference: float | None = None  # largest difference of the stored top logits
+
+
+def prefill_file(
+    paths: Sequence[str],
+    output: str | Path,
+    *,
+    read: ReadOptions = _READ,
+    model: ModelOptions = _MODEL,
+    compression: CompressOptions = _COMPRESS,
+    system: str | None = None,
+    chunk_tokens: int = 2048,
+    kv_dtype: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> Header:
+    """Read documents, compress, write.
+
+    Returns:
+        The header of the file written.
+
+    Raises:
+        FlowmmError: see :mod:`flowmm.errors`; nothing is left under ``output`` then.
+    """
+    from flowmm.atomic import check_target
+    from flowmm.hf.loading import load_model
+    from flowmm.inputs import read as read_documents
+    from flowmm.sessions import chosen_model
+    from flowmm.store import save
+
+    check_target(output, force=force)
+    name = chosen_model(model)
+    plan = _Plan.early(name, compression)
+    clock = _Clock(progress)
+    parts = read_documents(
+        paths, plan.reading(read), on_file=lambda _, done, total: clock.progress("read", done, total)
+    )
+    clock.lap("read")
+    if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
+        notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
+    loaded = load_model(
+        name,
+        revision=model.revision,
+        device=model.device,
+        dtype=model.dtype,
+        device_map=model.device_map,
+        offline=model.offline,
+        trust_remote_code=model.trust_remote_code,
+    )
+    clock.lap("model")
+    plan = plan.completed(loaded.family.name)
+    cache = read_context(
+        parts, loaded, plan.method, system=system, chunk_tokens=chunk_tokens, progress=clock.progress, notice=notice
+    )
+    clock.seconds |= cache.provenance.seconds
+    clock.skip()
+    if plan.method is not None:
+        cache = _compressed(cache, plan.method, plan.known_profile, compression, clock.progress)
+        clock.lap("compress")
+    cache = _finished(cache, loaded, kv_dtype, clock.seconds)
+    clock.progress("write", 0, 1)
+    header = save(cache, output, kv_dtype=kv_dtype, force=force)
+    clock.progress("write", 1, 1)
+    return header
+
+
+def read_context(
+    parts: Sequence[Part],
+    loaded: LoadedModel,
+    method: Method | None,
+    *,
+    system: str | None = None,
+    chunk_tokens: int = 2048,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> ContextCache:
+    """The full cache of a context, with the evidence that ``method`` needs; None: that any shipped method needs."""
+    from flowmm.context import ContextCache
+    from flowmm.hf.prompt import context_prompt
+    from flowmm.observe.tail import Recorder
+    from flowmm.prefill import prefill
+
+    prompt = context_prompt(parts, loaded, system=system, notice=notice)
+    observed = [method.observe] if method is not None else [load_method(name).observe for name in method_names()]
+    recorder = Recorder(
+        len(loaded.family.windows),
+        prompt.modality,
+        tail=max(one.tail for one in observed),
+        cumulative=any(one.cumulative for one in observed),
+    )
+    full = prefill(prompt, loaded, chunk_tokens=chunk_tokens, observer=recorder, progress=progress)
+    evidence = recorder.evidence()
+    provenance = Provenance(
+        model=loaded.identity,
+        sources=prompt.spans,
+        flow=tuple(one.flow for one in evidence),
+        seconds=full.seconds,
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return ContextCache(full.layers, full.modality, full.next_position, provenance, evidence)
+
+
+def compress_file(
+    source: str | Path,
+    output: str | Path,
+    *,
+    compression: CompressOptions = _COMPRESS,
+    kv_dtype: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Header:
+    """Make a small file from a full one, without the documents and without the model."""
+    from flowmm.atomic import check_target
+    from flowmm.store import load, save
+
+    check_target(output, force=force)
+    if os.path.exists(output) and os.path.samefile(source, output):
+        raise UsageError(f"{output}: is both source and output", "Name another file with -o; the full one is kept.")
+    header = read_header(source)
+    model = header.provenance.model
+    plan = _Plan.early(model.id, compression).completed(model.model_type)
+    if plan.method is None:
+        raise UsageError("there is nothing to do without compression", "Leave --no-compress away.")
+    clock = _Clock(progress)
+    clock.progress("read", 0, 1)
+    cache = load(source)
+    clock.lap("read")
+    small = _compressed(cache, plan.method, plan.known_profile, compression, clock.progress)
+    clock.lap("compress")
+    seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
+    small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
+    clock.progress("write", 0, 1)
+    written = save(small, output, kv_dtype=kv_dtype, force=force)
+    clock.progress("write", 1, 1)
+    return written
+
+
+def ask_file(
+    path: str | Path,
+    questions: Sequence[Question],
+    *,
+    model: ModelOptions = _MODEL,
+    generation: Generation = _GREEDY,
+    on_text: Callable[[str], None] | None = None,
+    notice: Notice | None = None,
+) -> Iterator[tuple[Question, Answer]]:
+    """Answer questions from a file, in order.
+
+    Args:
+        path: the context file.
+        questions: what to ask.
+        model: where the model is and how to run it; which one it is, the file says.
+        generation: how to decode.
+        on_text: gets the pieces of the answer as they come; for a single question only.
+        notice: told what the user should know.
+    """
+    from flowmm.answer import check_generation
+    from flowmm.hf.hub import READER
+    from flowmm.sessions import Session
+
+    check_generation(generation)
+    if notice is not None and read_header(path).provenance.model.id == READER:
+        notice("the embedded reader answers (a demo model)")
+    session = Session.open(path, model)
+    if on_text is not None and len(questions) == 1:
+        yield questions[0], session.ask(questions[0].text, generation, on_text=on_text)
+        return
+    yield from zip(questions, session.ask_all([question.text for question in questions], generation), strict=True)
+
+
+def verify_file(path: str | Path, *, model: ModelOptions | None = None) -> Verdict:
+    """Check every checksum, and with ``model`` the identity and the stored probe.
+
+    Raises:
+        CorruptFileError: a checksum is wrong. MismatchError: the model is another, or answers the probe differently.
+    """
+    header = verify_checksums(path)
+    verdict = Verdict(header, len(header.tensors), sum(entry.end - entry.start for entry in header.tensors.values()))
+    if model is None:
+        return verdict
+    from flowmm.probe import replay
+    from flowmm.sessions import load_model_of
+    from flowmm.store import load
+
+    loaded = load_model_of(header, model)
+    expected, found = str(header.provenance.model.processor), str(loaded.identity.processor)
+    if expected != found:
+        hint = "Use the processor the context was read with, or prefill again."
+        raise MismatchError(str(path), "image processor", expected[:16], found[:16], hint)
+    probe = header.provenance.probe
+    if probe is None:
+        return replace(verdict, model_matches=True)
+    difference, close = replay(probe, load(path), loaded)
+    if not close:
+        raise MismatchError(
+            str(path),
+            "probe logits",
+            "as stored",
+            f"logits that differ by {difference:.3g}",
+            "Same weights, other results: check --dtype, the device and the versions of torch and transformers.",
+        )
+    return replace(verdict, model_matches=True, probe_matches=True, probe_difference=difference)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a file."""
+    import platform
+    from importlib.metadata import version
+
+    libraries = ("flowmm", "torch", "transformers")
+    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Method and profile, as far as they are known before the model is."""
+
+    compression: CompressOptions
+    profile: ModelProfile | None
+    method: Method | None  # None: not known yet, or no compression
+
+    @classmethod
+    def early(cls, model: str, compression: CompressOptions) -> _Plan:
+        """What can be known, and refused, before the long work."""
+        if compression.keep is not None and not 0 < compression.keep <= 1:
+            raise UsageError(f"--keep {compression.keep}: is not above 0 and at most 1", "0.1 or 10% keeps a tenth.")
+        if compression.keep_tokens is not None and compression.keep_tokens < 1:
+            raise UsageError(f"--keep-tokens {compression.keep_tokens}: is less than 1", "Give a number of slots.")
+        if compression.keep is not None and compression.keep_tokens is not None:
+            raise UsageError("both --keep and --keep-tokens were given", "Give one of the two.")
+        name = compression.profile or os.environ.get("FLOWMM_PROFILE")
+        if name is None and model == "flowmm/reader":
+            name = "reader"
+        profile = None if name is None else load_profile(name)
+        return cls(compression, profile, cls._method(profile, compression))
+
+    def completed(self, model_type: str) -> _Plan:
+        """The same once the model is known."""
+        profile = load_profile(None if self.profile is None else self.profile.name, model_type)
+        return replace(self, profile=profile, method=self._method(profile, self.compression))
+
+    @property
+    def known_profile(self) -> ModelProfile:
+        """The profile of a completed plan."""
+        assert self.profile is not None
+        return self.profile
+
+    def reading(self, read: ReadOptions) -> ReadOptions:
+        """Reading with the pixel budget of the profile, unless one was asked for."""
+        budget = self.profile.max_pixels if self.profile is not None else None
+        return replace(read, max_pixels=budget) if read.max_pixels is None else read
+
+    @staticmethod
+    def _method(profile: ModelProfile | None, compression: CompressOptions) -> Method | None:
+        name = compression.method or (profile.method if profile is not None else None)
+        return load_method(name) if name is not None and compression.enabled else None
+
+
+def _compressed(
+    cache: ContextCache, method: Method, profile: ModelProfile, options: CompressOptions, progress: Progress
+) -> ContextCache:
+    from flowmm.compress import compress
+    from flowmm.rules import build_rules
+
+    keep = options.keep
+    if keep is None and options.keep_tokens is None and build_rules(method).budget.counted:
+        keep = DEFAULT_KEEP
+    return compress(
+        cache,
+        method,
+        profile=profile,
+        keep=keep,
+        keep_tokens=options.keep_tokens,
+        seed=options.seed,
+        progress=lambda done, total: progress("compress", done, total),
+    )
+
+
+def _finished(
+    cache: ContextCache, loaded: LoadedModel, kv_dtype: str | None, seconds: dict[str, float]
+) -> ContextCache:
+    """With the probe and what the run cost."""
+    from flowmm.hf.loading import peak_memory
+    from flowmm.probe import take_probe
+    from flowmm.store import stored_dtype
+
+    probe = take_probe(cache, loaded, stored_dtype(cache, kv_dtype))
+    provenance = replace(cache.provenance, probe=probe, seconds=seconds, peak_memory_bytes=peak_memory(loaded))
+    return replace(cache, provenance=provenance)
+
+
+class _Clock:
+    """Seconds by phase, and progress that may go nowhere."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._told = progress
+        self._last = perf_counter()
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        if self._told is not None:
+            self._told(phase, done, total)
+
+    def lap(self, phase: str) -> None:
+        """Everything since the last lap was this phase."""
+        now = perf_counter()
+        self.seconds[phase], self._last = now - self._last, now
+
+    def skip(self) -> None:
+        """What came since the last lap was timed elsewhere."""
+        self._last = perf_counter()

@@ -14,7 +14,7 @@ from flowmm.hf.families import family_of
 from flowmm.hf.loading import LoadedModel
 from flowmm.records import ModelIdentity
 
-IMAGE, VIDEO, VOCABULARY = 5, 6, 64
+IMAGE, VIDEO, VOCABULARY = 5, 6, 512
 
 _TEXT: dict[str, Any] = {
     "vocab_size": VOCABULARY,

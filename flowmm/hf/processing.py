@@ -7,14 +7,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flowmm.errors import UnsupportedModelError
+from flowmm.errors import InputError, UnsupportedModelError
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
-    """The model's tokenizer (always a fast one: streaming and offsets need it)."""
+    """The model's tokenizer (always a fast one: streaming needs it).
+
+    Raises:
+        InputError: its files are damaged or missing. UnsupportedModelError: there is only a slow one.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # the Rust half raises plain Exception
+        raise InputError(
+            f"{folder.name}: its tokenizer cannot be read: {_first_line(error)}", "Fetch the model's files again."
+        ) from error
     if not tokenizer.is_fast:
         raise UnsupportedModelError(
             f"{folder.name}: has only a slow tokenizer", "Add a tokenizer.json to the model's folder."
@@ -95,8 +104,11 @@ def processor_settings(folder: Path) -> dict[str, Any] | None:
 
 
 def _unreadable(folder: Path, error: Exception) -> UnsupportedModelError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UnsupportedModelError(
-        f"{folder.name}: its image processor cannot be loaded here: {reason[:200]}",
+        f"{folder.name}: its image processor cannot be loaded here: {_first_line(error)}",
         "Install what it needs (docs/limits.md names the extras), or use another model.",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,4 +1,4 @@
-"""Model folders as users bring them: tiny weights, a real tokenizer, processor and chat template of each family's kind."""
+"""Model folders as users bring them: tiny weights, and tokenizer, processor and template of each family's kind."""
 
 from __future__ import annotations
 

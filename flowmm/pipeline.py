@@ -144,8 +144,14 @@ def read_context(
     from flowmm.hf.prompt import context_prompt
     from flowmm.observe.tail import Recorder
     from flowmm.prefill import prefill
+    from flowmm.selfcheck import check_against_transformers
 
     prompt = context_prompt(parts, loaded, system=system, notice=notice)
+    if not loaded.family.verified:
+        difference = check_against_transformers(prompt, loaded)
+        if notice is not None:
+            checked = f"this context's beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
+            notice(f"{loaded.family.name} is no verified family; {checked}")
     observed = [method.observe] if method is not None else [load_method(name).observe for name in method_names()]
     recorder = Recorder(
         len(loaded.family.windows),

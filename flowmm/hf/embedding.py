@@ -37,7 +37,7 @@ def embed(model: Any, piece: Piece, next_position: int) -> Embedded:
     Raises:
         UnsupportedModelError: the decoder wants inputs that this tool does not know.
     """
-    inputs = _inputs(model, piece)
+    inputs = model_inputs(model, piece)
     captured = _decoder_inputs(model, inputs)
     strange = sorted(k for k, v in captured.items() if isinstance(v, Tensor) and k not in _PASSED_ON | _OURS)
     if strange:
@@ -59,7 +59,8 @@ def embed(model: Any, piece: Piece, next_position: int) -> Embedded:
     )
 
 
-def _inputs(model: Any, piece: Piece) -> dict[str, Tensor]:
+def model_inputs(model: Any, piece: Piece) -> dict[str, Tensor]:
+    """Keyword arguments of the model's own forward pass for one piece."""
     device = model.get_input_embeddings().weight.device
     ids = piece.token_ids[None].to(device)
     inputs: dict[str, Tensor] = {"input_ids": ids}

@@ -150,7 +150,7 @@ def read_context(
     if not loaded.family.verified:
         difference = check_against_transformers(prompt, loaded)
         if notice is not None:
-            checked = f"this context's beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
+            checked = f"the beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
             notice(f"{loaded.family.name} is no verified family; {checked}")
     observed = [method.observe] if method is not None else [load_method(name).observe for name in method_names()]
     recorder = Recorder(

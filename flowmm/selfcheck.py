@@ -66,7 +66,8 @@ def _transformers_logits(prompt: Prompt, question: list[int], loaded: LoadedMode
         output = loaded.model(**model_inputs(loaded.model, whole), use_cache=False)
     except Exception as error:  # an unknown family may fail in any way
         raise _unsupported(loaded, f"transformers' own pass fails: {str(error)[:120]}") from error
-    return output.logits[:, -1].float().cpu()
+    logits: Tensor = output.logits[:, -1].float().cpu()
+    return logits
 
 
 def _unsupported(loaded: LoadedModel, reason: str) -> UnsupportedModelError:

@@ -46,7 +46,7 @@ class AnsweringAttention:
         batch, num_heads, n, _ = query.shape
         stored = self._layers[layer]
         num_kv = stored.keys.shape[0]
-        grouped = query.unflatten(1, (num_kv, -1))  # [B, H_kv, G, n, D]
+        grouped = query.reshape(batch, num_kv, -1, n, query.shape[3])  # [B, H_kv, G, n, D]
         group = grouped.shape[2]
         # All questions' queries in one row axis: the prefix is read once for the whole batch.
         rows = grouped.transpose(0, 1).reshape(num_kv, batch * group * n, -1)

@@ -101,7 +101,8 @@ class Decoder:
                 logits_to_keep=1,
                 flowmm=self._attention,
             )
-        return output.logits[:, -1].float()
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
 
 
 def end_tokens(loaded: LoadedModel) -> frozenset[int]:

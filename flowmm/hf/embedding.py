@@ -89,9 +89,7 @@ def _decoder_inputs(model: Any, inputs: dict[str, Tensor]) -> dict[str, Any]:
         captured.update(kwargs)
         raise _DecoderReachedError
 
-    inner = getattr(model, "model", None)
-    if getattr(inner, "rope_deltas", None) is not None:
-        inner.rope_deltas = None  # left over from an earlier forward pass; it would shift our positions
+    _forget_positions(model)
     hook = model.get_decoder().register_forward_pre_hook(stop, with_kwargs=True)
     try:
         model(**inputs, use_cache=False)
@@ -99,6 +97,12 @@ def _decoder_inputs(model: Any, inputs: dict[str, Tensor]) -> dict[str, Any]:
         pass
     finally:
         hook.remove()
-        if getattr(inner, "rope_deltas", None) is not None:
-            inner.rope_deltas = None
+        _forget_positions(model)
     return captured
+
+
+def _forget_positions(model: Any) -> None:
+    """mRoPE families keep an offset from one forward pass to the next, which would shift our positions."""
+    inner: Any = getattr(model, "model", None)
+    if getattr(inner, "rope_deltas", None) is not None:
+        inner.rope_deltas = None

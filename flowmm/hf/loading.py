@@ -119,14 +119,18 @@ def _device(device: str) -> torch.device:
 
 def _dtype(dtype: str, config: Any, weights: list[Path], target: torch.device) -> torch.dtype:
     if dtype != "auto":
-        chosen = DTYPES.get(dtype, getattr(torch, dtype, None))
-        if chosen not in DTYPES.values():
+        chosen = DTYPES.get(dtype) or _known(getattr(torch, dtype, None))
+        if chosen is None:
             raise UsageError(f"there is no dtype {dtype!r} to run a model in", "Use auto, bf16, fp16 or fp32.")
         return chosen
     if target.type == "cpu" and sum(path.stat().st_size for path in weights) <= _SMALL:
         return torch.float32
     stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
-    return stored if stored in DTYPES.values() else torch.bfloat16
+    return _known(stored) or torch.bfloat16
+
+
+def _known(dtype: object) -> torch.dtype | None:
+    return next((known for known in DTYPES.values() if known == dtype), None)
 
 
 def _config(files: ModelFiles, trust_remote_code: bool) -> Any:

@@ -60,7 +60,7 @@ def _image_only_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
     def check(self: Any, name: str, argument: Any) -> Any:
         if name == "video_processor":
             return None
-        return super(image_only, self).check_argument_for_proper_class(name, argument)
+        return family_class.check_argument_for_proper_class(self, name, argument)
 
     image_only = type(family_class.__name__, (family_class,), {"check_argument_for_proper_class": check})
     settings, _ = family_class.get_processor_dict(folder)

@@ -57,7 +57,7 @@ class ReadingAttention:
         keys = self._store(self.keys, layer, key[0])[:, :end]
         values = self._store(self.values, layer, value[0])[:, :end]
         allowed = self._mask(self._windows[layer], end, query.device)
-        grouped = query[0].unflatten(0, (keys.shape[0], -1))  # [H_kv, G, n, D]
+        grouped = query[0].reshape(keys.shape[0], -1, *query.shape[2:])  # [H_kv, G, n, D]
         # One call per member of the group: K and V are never repeated, and the mask is shared.
         outputs = [
             F.scaled_dot_product_attention(

@@ -1,0 +1,175 @@
+"""Make a context cache small: score, budget, select, merge; layer by layer, on tensors alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import tee
+
+import torch
+
+from flowmm.budgets.choose import Ranking, slots_to_keep
+from flowmm.context import NUM_SINKS, ContextCache, Evidence, LayerCache, Modality
+from flowmm.errors import UsageError
+from flowmm.flow import layer_strategy
+from flowmm.merges.selection import Selection
+from flowmm.profiles import Method, ModelProfile, method_names
+from flowmm.records import Compression, LayerFlow, LayerRecord
+from flowmm.rules import Rules, build_rules
+
+METHODS = method_names()
+
+DEFAULT_KEEP = 0.2  # what the paper's main table keeps
+OUT_OF_SIGHT = torch.finfo(torch.float32).min  # score of a slot that no later token sees
+
+
+@torch.no_grad()
+def compress(
+    cache: ContextCache,
+    method: Method,
+    *,
+    profile: ModelProfile,
+    keep: float | None = None,
+    keep_tokens: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ContextCache:
+    """A smaller cache; the one given stays as it is.
+
+    Args:
+        cache: a context, full or already compressed (then only by methods that need no evidence).
+        method: the rules.
+        profile: of the model that the context was read with.
+        keep: share of the context's tokens to keep as slots of each head, above 0, at most 1.
+        keep_tokens: the same as a number; give at most one of the two, none means ``DEFAULT_KEEP``. A head that has
+            fewer slots keeps all.
+        seed: for rules that draw.
+        progress: called with layers done and layers there are.
+
+    Returns:
+        Slots in the order of the tokens, template tokens and sinks verbatim and counted in the budget; no evidence,
+        the flow and what was done in the provenance.
+
+    Raises:
+        UsageError: a budget that cannot be, a rule that does not exist, or evidence that the method needs and the
+            context does not have.
+    """
+    rules = build_rules(method)
+    share = _share(cache, method, rules, keep, keep_tokens)
+    _check_evidence(cache, method, rules)
+    counts = _counts(cache, profile, rules, share)
+    strategies = _strategies(cache, profile, rules)
+    rankings, to_choose_from = tee(_rankings(cache, rules, counts, seed))
+    layers, records = [], []
+    for index, (ranking, kept) in enumerate(zip(rankings, rules.budget(to_choose_from), strict=True)):
+        layer = cache.layers[index]
+        free = ranking.living & ~ranking.protected & (ranking.scores > OUT_OF_SIGHT)
+        selection = Selection(layer, ranking.scores, kept, free, strategies[index], profile.tau)
+        small, merged = rules.merge(selection)
+        layers.append(small)
+        records.append(LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged))
+        if progress:
+            progress(index + 1, len(cache.layers))
+    done = replace(cache, layers=tuple(layers), evidence=None)
+    names = (method.name, method.text, profile.name, profile.text)
+    compression = Compression(*names, share, done.keep, seed, tuple(records))
+    return replace(done, provenance=replace(cache.provenance, flow=_flows(cache), compression=compression))
+
+
+def _share(cache: ContextCache, method: Method, rules: Rules, keep: float | None, keep_tokens: int | None) -> float:
+    """The share of the tokens that was asked for; 1 for a method that keeps everything."""
+    if not rules.budget.counted:
+        if keep not in (None, 1) or keep_tokens is not None:
+            raise UsageError(f"method {method.name} keeps every slot, but a budget was given", "Leave the budget out.")
+        return 1.0
+    if keep is not None and keep_tokens is not None:
+        raise UsageError(f"keep {keep} and keep tokens {keep_tokens} were both given, expected one", "Leave one out.")
+    if keep is not None and not 0 < keep <= 1:
+        raise UsageError(f"keep is {keep}, expected more than 0 and at most 1", "0.1 keeps a tenth of the slots.")
+    if keep_tokens is not None and keep_tokens < 1:
+        raise UsageError(f"keep tokens is {keep_tokens}, expected at least 1", "It is the number of slots of a head.")
+    if keep_tokens is not None:
+        return min(1.0, keep_tokens / cache.num_tokens)
+    return DEFAULT_KEEP if keep is None else keep
+
+
+def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
+    evidence = cache.evidence or ()
+    there = {
+        "queries": bool(evidence) and all(one.queries.shape[1] > 0 for one in evidence),
+        "cumulative": bool(evidence) and all(one.cumulative is not None for one in evidence),
+    }
+    names = {"queries": "reference queries", "cumulative": "the attention received from all queries"}
+    missing = [names[need] for need in sorted(rules.score.needs) if not there[need]]
+    if missing and (cache.provenance.compression is not None or cache.keep < 1):
+        what = f"the context is already compressed, but method {method.name} needs {' and '.join(missing)}"
+        raise UsageError(what, "Compress the full file, or prefill again.")
+    if missing:
+        what = f"method {method.name} needs {' and '.join(missing)}, which were not recorded when the context was read"
+        raise UsageError(what, f"Prefill again with method {method.name}.")
+
+
+def _counts(cache: ContextCache, profile: ModelProfile, rules: Rules, share: float) -> list[int]:
+    """Slots per head of each layer."""
+    factors = profile.layer_budget or [1.0] * len(cache.layers)
+    _check_length(profile, "layer_budget", len(factors), len(cache.layers))
+    mean = sum(factors) / len(factors)
+    counts = [slots_to_keep(cache.num_tokens, share * factor / mean) for factor in factors]
+    for index, (layer, count) in enumerate(zip(cache.layers, counts, strict=True)):
+        needed = int(layer.protected.sum(1).max())
+        if rules.budget.counted and count < needed:
+            raise UsageError(
+                f"a budget of {share:.4g} of {cache.num_tokens} tokens is {count} slots a head in layer {index}, but "
+                f"{needed} are protected (the template's tokens and the first {NUM_SINKS})",
+                f"Keep at least {math.ceil(1e4 * needed / cache.num_tokens) / 1e4:g}, or {needed} tokens.",
+            )
+    return counts
+
+
+def _check_length(profile: ModelProfile, key: str, found: int, expected: int) -> None:
+    if found != expected:
+        what = f"profile {profile.name}: {key} lists {found} layers, but the model has {expected}"
+        raise UsageError(what, "Mend the profile, or choose the one of this model.")
+
+
+def _flows(cache: ContextCache) -> tuple[LayerFlow | None, ...]:
+    """The flow of each layer, as observed or as recorded by an earlier compression."""
+    recorded = cache.provenance.flow or (None,) * len(cache.layers)
+    if cache.evidence is None:
+        return recorded
+    return tuple(one.flow or flow for one, flow in zip(cache.evidence, recorded, strict=True))
+
+
+def _strategies(cache: ContextCache, profile: ModelProfile, rules: Rules) -> list[str | None]:
+    """How each layer is treated; None where the method does not tell layers apart or there is but one modality."""
+    if "flow" not in rules.merge.needs:
+        return [None] * len(cache.layers)
+    if isinstance(profile.strategy, list):
+        _check_length(profile, "strategy", len(profile.strategy), len(cache.layers))
+        return list(profile.strategy)
+    if profile.strategy != "auto":
+        return [profile.strategy] * len(cache.layers)
+    flows, visual = _flows(cache), cache.modality == Modality.VISUAL
+    if None in flows and bool(visual.any()) and not bool(visual.all()):
+        raise UsageError(
+            "the flow between images and text was not measured when the context was read, and the strategy is auto",
+            "Prefill again, or set strategy in the profile.",
+        )
+    without_sinks = profile.flow_without_sinks
+    return [None if flow is None else layer_strategy(flow, profile.theta, without_sinks) for flow in flows]
+
+
+def _rankings(cache: ContextCache, rules: Rules, counts: Iterable[int], seed: int) -> Iterator[Ranking]:
+    evidence: Iterable[Evidence | None] = cache.evidence or [None] * len(cache.layers)
+    for index, (layer, seen, count) in enumerate(zip(cache.layers, evidence, counts, strict=True)):
+        scores = rules.score(layer, seen, (seed * 1_000_003 + index) % 2**63)
+        if layer.window is not None:
+            scores = scores.masked_fill(layer.position <= cache.num_tokens - layer.window, OUT_OF_SIGHT)
+        yield Ranking(scores, ~layer.padding, layer.protected, count)
+
+
+def _kept(layer: LayerCache) -> dict[str, int]:
+    """Living slots by modality name."""
+    living = layer.modality[~layer.padding]
+    return {modality.name.lower(): int((living == modality).sum()) for modality in Modality}

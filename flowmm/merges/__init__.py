@@ -1,0 +1,30 @@
+"""Merging rules: what becomes of the evicted slots. A rule is a file here and a line in ``MERGES``."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from flowmm.context import LayerCache
+from flowmm.merges.evict import Evict
+from flowmm.merges.flow_guided import FlowGuided
+from flowmm.merges.selection import Selection
+
+
+class Merge(Protocol):
+    """A merging rule; its fields are its hyper-parameters."""
+
+    needs: ClassVar[frozenset[str]]  # of "flow": then ``Selection.strategy`` is set wherever there are two modalities
+
+    def __call__(self, selection: Selection) -> tuple[LayerCache, int]:
+        """Make the small layer; protected slots come through verbatim.
+
+        Returns:
+            The kept slots in the order of the tokens, and how many evicted slots went into one of them.
+        """
+        ...
+
+
+MERGES: dict[str, type[Merge]] = {
+    "evict": Evict,
+    "flow_guided": FlowGuided,
+}

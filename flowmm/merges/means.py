@@ -1,0 +1,67 @@
+"""Running sums of what goes into each pivot, and the layer of their means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from flowmm.context import LayerCache
+from flowmm.merges.selection import gather
+
+
+class Means:
+    """Weighted means of pivots and the slots that join them, in float32; keys and values share one assignment.
+
+    Args:
+        pivots: the layer of kept slots.
+        weight: ``[H_kv, P]`` float32, what each pivot itself counts, above 0.
+    """
+
+    def __init__(self, pivots: LayerCache, weight: Tensor) -> None:
+        self._pivots = pivots
+        self._keys = pivots.keys.float() * weight[..., None]
+        self._values = pivots.values.float() * weight[..., None]
+        self._weight = weight.clone()
+        self._count = torch.zeros_like(weight)
+        self._mass = torch.ones_like(weight) if pivots.bias is None else pivots.bias.exp()
+
+    def add(self, layer: LayerCache, slot: Tensor, pivot: Tensor, weight: Tensor) -> None:
+        """Let slots join pivots.
+
+        Args:
+            layer: where the slots are.
+            slot: ``[H_kv, n]`` index of each slot in ``layer``.
+            pivot: ``[H_kv, n]`` index of the pivot it joins.
+            weight: ``[H_kv, n]`` float32, what it counts; 0 for a slot that joins none.
+        """
+        for sums, slots in ((self._keys, layer.keys), (self._values, layer.values)):
+            joining = gather(slots, slot).float() * weight[..., None]
+            sums.scatter_add_(1, pivot.unsqueeze(-1).expand_as(joining), joining)
+        joins = (weight > 0).float()
+        self._weight.scatter_add_(1, pivot, weight)
+        self._count.scatter_add_(1, pivot, joins)
+        self._mass.scatter_add_(1, pivot, joins if layer.bias is None else joins * layer.bias.gather(1, slot).exp())
+
+    @property
+    def joined(self) -> int:
+        """How many slots joined a pivot, all heads together."""
+        return int(self._count.sum())
+
+    def layer(self, *, towards: float = 1.0, mass: bool = False) -> LayerCache:
+        """The pivots, each that was joined moved from itself (0) ``towards`` the mean (1).
+
+        Args:
+            towards: 1 gives the mean; 0.5 gives LOOK-M's pivotal merge.
+            mass: let the bias be the logarithm of the mass that a slot stands for.
+        """
+        joined = (self._count > 0)[..., None]  # all others stay as they are, to the bit
+
+        def moved(own: Tensor, sums: Tensor) -> Tensor:
+            mean = sums / self._weight[..., None]
+            return torch.where(joined, own.float().lerp(mean, towards).to(own.dtype), own)
+
+        bias = self._mass.log() if mass and self.joined else self._pivots.bias
+        keys, values = moved(self._pivots.keys, self._keys), moved(self._pivots.values, self._values)
+        return replace(self._pivots, keys=keys, values=values, bias=bias)

@@ -1,0 +1,1 @@
+"""Where reference queries and attention statistics come from."""

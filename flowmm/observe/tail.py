@@ -1,0 +1,83 @@
+"""Observe the prefill itself: the last queries, the attention every slot received, and the flow between modalities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowmm.blocks import attention_blocks
+from flowmm.context import Evidence, Modality
+from flowmm.flow import crossing, layer_flow
+
+
+class Recorder:
+    """Sees each layer's queries and keys chunk by chunk and keeps little of them.
+
+    Args:
+        num_layers: layers of the model.
+        modality: ``[T]`` uint8, of every token of the context.
+        tail: how many of the context's last queries to keep as reference queries.
+        cumulative: also sum the attention every slot receives from all queries (H2O); a second attention pass.
+        flow: also measure the flow; nothing is measured when the context has only one modality.
+    """
+
+    def __init__(
+        self, num_layers: int, modality: Tensor, *, tail: int = 32, cumulative: bool = False, flow: bool = True
+    ) -> None:
+        self._visual = modality == Modality.VISUAL
+        self._first_kept = max(0, modality.shape[0] - tail)
+        self._cumulative = cumulative
+        self._flow = flow and bool(self._visual.any()) and not bool(self._visual.all())
+        self._layers = [_Layer() for _ in range(num_layers)]
+
+    @torch.no_grad()
+    def see(self, layer: int, queries: Tensor, keys: Tensor, first: int, scale: float, allowed: Tensor) -> None:
+        """Take in one chunk of one layer; chunks come in the order of the tokens.
+
+        Args:
+            layer: index of the layer.
+            queries: ``[H_q, n, D]`` post-RoPE, of the tokens ``first .. first + n - 1``.
+            keys: ``[H_kv, m, D]`` post-RoPE, of the tokens ``0 .. m - 1``.
+            first: index of the chunk's first token.
+            scale: what ``q . k`` is multiplied with.
+            allowed: ``[n, m]`` bool, which key a query may see.
+        """
+        seen = self._layers[layer]
+        seen.scale = scale
+        skip = max(0, self._first_kept - first)
+        seen.queries.append(queries[:, skip:].clone())  # a clone, so that the chunk can be freed
+        if self._cumulative:
+            seen.cumulative = self._received(seen.cumulative, queries, keys, scale, allowed)
+        if self._flow:
+            visual = self._visual.to(keys.device)
+            sums = crossing(queries, keys, scale, allowed, visual, first)
+            seen.crossing = sums if seen.crossing is None else seen.crossing + sums
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What was observed, per layer; after the last chunk."""
+        return tuple(self._layer_evidence(seen) for seen in self._layers)
+
+    def _received(self, total: Tensor | None, queries: Tensor, keys: Tensor, scale: float, allowed: Tensor) -> Tensor:
+        """``total`` ``[H_kv, T]`` plus the attention each key receives from these queries, mean over the group."""
+        if total is None:
+            total = torch.zeros(keys.shape[0], self._visual.shape[0], device=keys.device)
+        for _, attention in attention_blocks(queries, keys, scale, allowed):
+            total[:, : keys.shape[1]] += attention.mean(1).sum(1)
+        return total
+
+    def _layer_evidence(self, seen: _Layer) -> Evidence:
+        queries = torch.cat(seen.queries, dim=1)
+        num_tokens = self._visual.shape[0]
+        index = torch.arange(num_tokens - queries.shape[1], num_tokens, device=queries.device)
+        flow = None if seen.crossing is None else layer_flow(seen.crossing)
+        return Evidence(queries, index, seen.scale, seen.cumulative, flow)
+
+
+class _Layer:
+    """What was seen of one layer so far."""
+
+    def __init__(self) -> None:
+        self.queries: list[Tensor] = []  # each [H_q, n, D]
+        self.scale = 0.0
+        self.cumulative: Tensor | None = None  # [H_kv, T]
+        self.crossing: Tensor | None = None  # [H_q, 6]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flowmm.errors import MismatchError, UsageError
 from flowmm.header import Header, read_header
 from flowmm.header import verify as verify_checksums
+from flowmm.hf.hub import READER
 from flowmm.inputs.options import ReadOptions
 from flowmm.profiles import Method, ModelProfile, load_method, load_profile, method_names
 from flowmm.records import Answer, Generation, ModelOptions, Part, Provenance
@@ -88,13 +89,10 @@ def prefill_file(
         FlowmmError: see :mod:`flowmm.errors`; nothing is left under ``output`` then.
     """
     from flowmm.atomic import check_target
-    from flowmm.hf.loading import load_model
     from flowmm.inputs import read as read_documents
-    from flowmm.sessions import chosen_model
-    from flowmm.store import save
 
     check_target(output, force=force)
-    name = chosen_model(model)
+    name = _chosen_model(model)
     plan = _Plan.early(name, compression)
     clock = _Clock(progress)
     parts = read_documents(
@@ -103,6 +101,9 @@ def prefill_file(
     clock.lap("read")
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
+    from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
+    from flowmm.store import save
+
     loaded = load_model(
         name,
         revision=model.revision,
@@ -226,13 +227,13 @@ def ask_file(
         on_text: gets the pieces of the answer as they come; for a single question only.
         notice: told what the user should know.
     """
-    from flowmm.answer import check_generation
-    from flowmm.hf.hub import READER
+    header = read_header(path)
+    if notice is not None and header.provenance.model.id == READER:
+        notice("the embedded reader answers (a demo model)")
+    from flowmm.answer import check_generation  # not before: what the file's header fails by needs no torch
     from flowmm.sessions import Session
 
     check_generation(generation)
-    if notice is not None and read_header(path).provenance.model.id == READER:
-        notice("the embedded reader answers (a demo model)")
     session = Session.open(path, model)
     if on_text is not None and len(questions) == 1:
         yield questions[0], session.ask(questions[0].text, generation, on_text=on_text)
@@ -359,6 +360,11 @@ def _finished(
     probe = take_probe(cache, loaded, stored_dtype(cache, kv_dtype))
     provenance = replace(cache.provenance, probe=probe, seconds=seconds, peak_memory_bytes=peak_memory(loaded))
     return replace(cache, provenance=provenance)
+
+
+def _chosen_model(model: ModelOptions) -> str:
+    """What to read documents with: the flag, else FLOWMM_MODEL, else the embedded reader."""
+    return model.name or os.environ.get("FLOWMM_MODEL") or READER
 
 
 class _Clock:

@@ -11,7 +11,6 @@ from flowmm.context import ContextCache
 from flowmm.errors import MismatchError, UsageError
 from flowmm.header import Header, read_header
 from flowmm.hf.decoding import placed
-from flowmm.hf.hub import READER
 from flowmm.hf.loading import LoadedModel, load_model
 from flowmm.records import Answer, Generation, ModelIdentity, ModelOptions
 from flowmm.store import load
@@ -92,8 +91,3 @@ def check_identity(wanted: ModelIdentity, found: ModelIdentity, path: str) -> No
             at = f" at revision {wanted.revision}" if wanted.revision else ""
             hint = f"Load {wanted.id}{at} unchanged, or prefill again with this model."
             raise MismatchError(path, f"{field} of {wanted.id}", expected[:16], f"{actual[:16]} in {found.id}", hint)
-
-
-def chosen_model(model: ModelOptions) -> str:
-    """What to read documents with: the flag, else FLOWMM_MODEL, else the embedded reader."""
-    return model.name or os.environ.get("FLOWMM_MODEL") or READER

@@ -1,0 +1,79 @@
+"""Read a multimodal context once, keep a small merged KV cache in a file, ask it many questions.
+
+Names are imported when they are first used, so that ``from flowmm import read_header`` does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowmm.demo import Demo as Demo
+    from flowmm.demo import run_demo as run_demo
+    from flowmm.doctor import examine as examine
+    from flowmm.errors import BatchError as BatchError
+    from flowmm.errors import CorruptFileError as CorruptFileError
+    from flowmm.errors import FlowmmError as FlowmmError
+    from flowmm.errors import InputError as InputError
+    from flowmm.errors import MismatchError as MismatchError
+    from flowmm.errors import ResourceError as ResourceError
+    from flowmm.errors import UnknownNameError as UnknownNameError
+    from flowmm.errors import UnsupportedModelError as UnsupportedModelError
+    from flowmm.errors import UsageError as UsageError
+    from flowmm.header import Header as Header
+    from flowmm.header import read_header as read_header
+    from flowmm.inputs.options import ReadOptions as ReadOptions
+    from flowmm.pipeline import CompressOptions as CompressOptions
+    from flowmm.pipeline import Question as Question
+    from flowmm.pipeline import ask_file as ask_file
+    from flowmm.pipeline import compress_file as compress_file
+    from flowmm.pipeline import prefill_file as prefill_file
+    from flowmm.pipeline import verify_file as verify_file
+    from flowmm.profiles import load_method as load_method
+    from flowmm.profiles import load_profile as load_profile
+    from flowmm.profiles import method_names as method_names
+    from flowmm.profiles import profile_names as profile_names
+    from flowmm.records import Answer as Answer
+    from flowmm.records import Generation as Generation
+    from flowmm.records import ModelOptions as ModelOptions
+    from flowmm.sessions import Session as Session
+
+_NAMES = {
+    "demo": ("Demo", "run_demo"),
+    "doctor": ("examine",),
+    "errors": (
+        "BatchError",
+        "CorruptFileError",
+        "FlowmmError",
+        "InputError",
+        "MismatchError",
+        "ResourceError",
+        "UnknownNameError",
+        "UnsupportedModelError",
+        "UsageError",
+    ),
+    "header": ("Header", "read_header"),
+    "inputs.options": ("ReadOptions",),
+    "pipeline": (
+        "CompressOptions",
+        "Question",
+        "ask_file",
+        "compress_file",
+        "prefill_file",
+        "verify_file",
+    ),
+    "profiles": ("load_method", "load_profile", "method_names", "profile_names"),
+    "records": ("Answer", "Generation", "ModelOptions"),
+    "sessions": ("Session",),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'flowmm' has no attribute {name!r}")
+    return getattr(import_module(f"flowmm.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

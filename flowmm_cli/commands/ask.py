@@ -1,0 +1,175 @@
+"""`flowmm ask`: answers from a context file."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowmm import BatchError, UsageError
+from flowmm_cli import options as o
+from flowmm_cli import output
+from flowmm_cli.questions import as_line, open_answers, read_questions
+
+if TYPE_CHECKING:
+    from flowmm import Answer, InputError, Question
+
+_BATCH, _GENERATION = "Many questions", "Generation"
+Questions = Annotated[list[str] | None, typer.Argument(metavar="QUESTION...", help="One or more questions.")]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="FILE",
+        help='Questions as JSON Lines, {"id": ..., "question": ...}; - is stdin.',
+        rich_help_panel=_BATCH,
+    ),
+]
+Answers = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Append answers here as JSON Lines.", rich_help_panel=_BATCH),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Skip questions that -o already answers.", rich_help_panel=_BATCH)
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option("--keep-going", help="Answer the rest when lines of -i are bad; exit 7.", rich_help_panel=_BATCH),
+]
+Batch = Annotated[
+    int, typer.Option("--batch", metavar="N", min=1, help="Questions decoded together.", rich_help_panel=_BATCH)
+]
+MaxNewTokens = Annotated[
+    int,
+    typer.Option("--max-new-tokens", "-n", metavar="N", min=1, help="Longest answer.", rich_help_panel=_GENERATION),
+]
+Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.", rich_help_panel=_GENERATION)]
+TopP = Annotated[
+    float, typer.Option("--top-p", min=0.0, max=1.0, help="Nucleus sampling.", rich_help_panel=_GENERATION)
+]
+TopK = Annotated[
+    int, typer.Option("--top-k", min=0, help="Sample from the K likeliest; 0 is all.", rich_help_panel=_GENERATION)
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop", metavar="TEXT", help="End the answer before this text; repeatable.", rich_help_panel=_GENERATION
+    ),
+]
+
+
+def ask(
+    file: o.ContextFile,
+    question: Questions = None,
+    input_file: Input = None,
+    output_file: Answers = None,
+    resume: Resume = False,
+    keep_going: KeepGoing = False,
+    batch: Batch = 16,
+    max_new_tokens: MaxNewTokens = 256,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    stop: Stop = None,
+    seed: o.Seed = 0,
+    model: o.Model = None,
+    revision: o.Revision = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "auto",
+    device_map: o.DeviceMap = None,
+    offline: o.Offline = False,
+    trust_remote_code: o.TrustRemoteCode = False,
+    json: o.Json = False,
+    stats: o.Stats = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Answer questions from a context file."""
+    questions, bad = _questions(question or [], input_file, keep_going=keep_going)
+    total, many = len(questions) + len(bad), len(questions) > 1 or input_file is not None
+    if output_file is not None:
+        questions = open_answers(output_file, questions, resume=resume)
+    elif resume:
+        raise UsageError("--resume without -o", "Name the answers file to go on with: -o answers.jsonl --resume.")
+    from flowmm import Generation, ask_file
+
+    streaming = not (many or json or output_file) and sys.stdout.isatty()
+    notices = output.Notices(wanted=not quiet)
+
+    def stream(text: str) -> None:
+        notices.begin()
+        print(text, end="", flush=True)
+
+    answers = ask_file(
+        file,
+        questions,
+        model=o.model_options(model, revision, device, dtype, device_map, offline, trust_remote_code),
+        generation=Generation(max_new_tokens, temperature, top_p, top_k, seed, tuple(stop or ()), batch),
+        on_text=stream if streaming else None,
+        notice=notices,
+    )
+    if output_file is not None:
+        answers = _append(answers, output_file)
+    for asked, answer in answers if questions else ():
+        notices.begin()
+        if output_file is None:
+            _print(asked, answer, many=many, json=json, streaming=streaming, quiet=quiet)
+        if stats:
+            output.say(_stats(answer))
+    if bad:
+        raise BatchError(
+            f"{len(bad)} of {total} lines held no question; the others are answered",
+            "Mend the lines named above and run it again with --resume.",
+        )
+
+
+def _questions(
+    texts: list[str], input_file: str | None, *, keep_going: bool
+) -> "tuple[list[Question], list[InputError]]":
+    """The questions, and the bad lines of their file, which are already on stderr."""
+    if texts and input_file is not None:
+        raise UsageError("questions on the command line and in --input", "Give them in one place.")
+    if input_file is not None:
+        questions, bad = read_questions(input_file)
+        if bad and not (keep_going and questions):
+            raise bad[0]
+        for error in bad:
+            output.say(error.what)
+        return questions, bad
+    if not texts:
+        raise UsageError("no question", 'Ask one: flowmm ask ctx.kv "What is the total?", or a file of them: -i FILE.')
+    for text in texts:
+        if not text.strip():
+            raise UsageError("an empty question", 'Ask something: flowmm ask ctx.kv "What is the total?".')
+    from flowmm import Question
+
+    return [Question(text, str(number)) for number, text in enumerate(texts, start=1)], []
+
+
+def _append(answers: "Iterator[tuple[Question, Answer]]", path: Path) -> "Iterator[tuple[Question, Answer]]":
+    """Write each answer as it comes, so that a run that is stopped loses nothing it had."""
+    with path.open("a", encoding="utf-8") as file:
+        for question, answer in answers:
+            file.write(as_line(question, answer) + "\n")
+            file.flush()
+            yield question, answer
+
+
+def _print(question: "Question", answer: "Answer", *, many: bool, json: bool, streaming: bool, quiet: bool) -> None:
+    if json and many:
+        output.put(as_line(question, answer))
+    elif json:
+        output.put_json(answer.as_dict())
+    elif streaming:
+        output.put("")  # the text is on the screen already
+    else:
+        if many and not quiet:
+            output.say(f"> {question.text}")
+        output.put(answer.text)
+
+
+def _stats(answer: "Answer") -> str:
+    times = ", ".join(f"{phase} {output.human_seconds(seconds)}" for phase, seconds in answer.seconds.items())
+    reused = f"{answer.tokens_reused} tokens reused, {answer.tokens_prefilled} read, {len(answer.token_ids)} written"
+    return f"{reused}{'; ' + times if times else ''}"

@@ -1,0 +1,32 @@
+"""`flowmm compress`: a full context file to a small one, without the documents."""
+
+from flowmm_cli import options as o
+from flowmm_cli import output, summary
+
+
+def compress(
+    source: o.ContextFile,
+    output_file: o.Output,
+    keep: o.Keep = None,
+    keep_tokens: o.KeepTokens = None,
+    method: o.Method = None,
+    profile: o.Profile = None,
+    kv_dtype: o.KvDtype = None,
+    seed: o.Seed = 0,
+    force: o.Force = False,
+    json: o.Json = False,
+    stats: o.Stats = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Make a small context file from a full one.
+
+    The full file is what `prefill --no-compress` writes. Neither the documents nor the model are needed.
+    """
+    from flowmm import compress_file
+
+    compression = o.compress_options(keep, keep_tokens, method, profile, seed)
+    with output.progress_bar(wanted=not quiet) as progress:
+        header = compress_file(
+            source, output_file, compression=compression, kv_dtype=kv_dtype, force=force, progress=progress
+        )
+    summary.show(output_file, header, json=json, stats=stats, quiet=quiet)

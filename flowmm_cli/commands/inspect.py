@@ -1,0 +1,82 @@
+"""`flowmm inspect`: what a context file says of itself; reads the header only, without torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowmm_cli import options as o
+from flowmm_cli import output
+from flowmm_cli.output import bar, human_bytes, human_seconds, percent
+
+if TYPE_CHECKING:
+    from flowmm import Header
+
+_COLUMNS = ("layer", "kind", "flow", "", "strategy", "slots", "kept by modality", "merged")
+
+
+def inspect(file: o.ContextFile, json: o.Json = False) -> None:
+    """Show what a context file holds, layer by layer."""
+    from flowmm import read_header
+
+    header = read_header(file)
+    if json:
+        output.put_json({**header.as_dict(), **_derived(header)})
+        return
+    for line in _facts(file, header):
+        output.put(line)
+    output.put("")
+    output.put_table(_COLUMNS, [_layer(header, i) for i in range(len(header.layers))], right=(0, 2, 5, 7))
+
+
+def _derived(header: "Header") -> dict[str, Any]:
+    return {
+        "num_slots": header.num_slots,
+        "num_slots_full": header.num_slots_full,
+        "bytes_full": header.full_bytes,
+        "keep_reached": header.keep,
+        "loss": None,  # not measured
+    }
+
+
+def _facts(file: Path, header: "Header") -> Iterator[str]:
+    made = header.provenance
+    revision = f" at {made.model.revision[:12]}" if made.model.revision else ""
+    compression = made.compression
+    yield f"{file}: context file, format {header.format_version}, {human_bytes(header.file_bytes)}"
+    yield f"model     {made.model.id}{revision} ({made.model.model_type}, {made.model.dtype})"
+    yield f"weights   {made.model.weights[:16]}"
+    yield f"created   {made.created or 'not recorded'}"
+    yield f"tokens    {header.num_tokens}, next position {header.next_position}"
+    yield f"slots     {header.num_slots} of {header.num_slots_full} ({percent(header.keep)}), {header.kv_dtype}"
+    yield f"bytes     {human_bytes(header.full_bytes)} full -> {human_bytes(header.file_bytes)} in the file"
+    if compression is None:
+        yield "method    none: every slot is here"
+    else:
+        yield f"method    {compression.method}, profile {compression.profile}, seed {compression.seed}"
+        yield f"keep      {percent(compression.keep_asked)} asked, {percent(compression.keep_reached)} reached"
+    yield "lost      not measured"
+    if made.seconds:
+        yield f"times     {', '.join(f'{phase} {human_seconds(s)}' for phase, s in made.seconds.items())}"
+    for span in made.sources:
+        page = f" page {span.source.page}" if span.source.page is not None else ""
+        yield f"source    {span.source.name}{page} ({span.source.kind}): tokens {span.start} to {span.end - 1}"
+
+
+def _layer(header: "Header", index: int) -> tuple[str, ...]:
+    layer = header.layers[index]
+    compression = header.provenance.compression
+    record = compression.layers[index] if compression else None
+    flow = record.flow if record else None
+    if flow is None and index < len(header.provenance.flow):
+        flow = header.provenance.flow[index]
+    kept = ", ".join(f"{name} {count}" for name, count in record.kept.items()) if record else "all"
+    return (
+        str(index),
+        layer.kind if layer.window is None else f"sliding {layer.window}",
+        "" if flow is None else f"{flow.rho:.3f}",
+        "" if flow is None else bar(flow.rho),
+        (record.strategy if record else None) or "-",
+        str(layer.num_slots),
+        kept,
+        str(record.merged) if record else "0",
+    )

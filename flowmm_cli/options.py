@@ -1,0 +1,170 @@
+"""The options that commands share, and how their values become the library's option values."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from flowmm import UsageError
+
+if TYPE_CHECKING:
+    from flowmm import CompressOptions, ModelOptions
+
+_MODEL, _COMPRESSION = "Model", "Compression"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"flowmm {version('flowmm')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Stats = Annotated[bool, typer.Option("--stats", help="Print times on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no notices.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+ContextFile = Annotated[Path, typer.Argument(metavar="FILE", help="The context file, ctx.kv.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The context file to write.")]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="Hub id or folder of the model. Without it FLOWMM_MODEL, without that the embedded reader.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.", rich_help_panel=_MODEL)
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda[:N]", help="Where to run.", envvar="FLOWMM_DEVICE", rich_help_panel=_MODEL
+    ),
+]
+Dtype = Annotated[
+    Literal["auto", "bf16", "fp16", "fp32"],
+    typer.Option("--dtype", help="What to compute in; auto is the checkpoint's own.", rich_help_panel=_MODEL),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option("--device-map", metavar="auto", help="Spread a large model over GPUs.", rich_help_panel=_MODEL),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Use only files that are already here.", rich_help_panel=_MODEL)
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python code that comes with the model.", rich_help_panel=_MODEL),
+]
+
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="SHARE",
+        help="Share of the slots to keep: 0.1 or 10%. Default 0.2.",
+        rich_help_panel=_COMPRESSION,
+    ),
+]
+KeepTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--keep-tokens", metavar="N", min=1, help="Slots to keep per head instead.", rich_help_panel=_COMPRESSION
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="Compression method; `flowmm methods` lists them. Default: the profile's.",
+        rich_help_panel=_COMPRESSION,
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        metavar="NAME|FILE",
+        help="Model profile. Without it FLOWMM_PROFILE, without that the model's own.",
+        rich_help_panel=_COMPRESSION,
+    ),
+]
+KvDtype = Annotated[
+    Literal["bf16", "fp16", "fp32"] | None,
+    typer.Option("--kv-dtype", help="What keys and values are stored in.", rich_help_panel=_COMPRESSION),
+]
+
+
+def model_options(
+    name: str | None,
+    revision: str | None,
+    device: str,
+    dtype: str,
+    device_map: str | None,
+    offline: bool,
+    trust_remote_code: bool,
+) -> "ModelOptions":
+    """The model flags as one value."""
+    from flowmm import ModelOptions
+
+    return ModelOptions(name, revision, device, dtype, device_map, offline, trust_remote_code)
+
+
+def compress_options(
+    keep: str | None,
+    keep_tokens: int | None,
+    method: str | None,
+    profile: str | None,
+    seed: int,
+    *,
+    enabled: bool = True,
+) -> "CompressOptions":
+    """The compression flags as one value.
+
+    Raises:
+        UsageError: two of ``--keep``, ``--keep-tokens``, ``--no-compress``, or a share that is none.
+    """
+    given = [
+        flag
+        for flag, used in (
+            ("--keep", keep is not None),
+            ("--keep-tokens", keep_tokens is not None),
+            ("--no-compress", not enabled),
+        )
+        if used
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", f"Give one of them: {' or '.join(given)}.")
+    share = None if keep is None else parse_share(keep)
+    from flowmm import CompressOptions
+
+    return CompressOptions(enabled, method, profile, share, keep_tokens, seed)
+
+
+def parse_share(text: str) -> float:
+    """``0.1`` and ``10%`` as 0.1.
+
+    Raises:
+        UsageError: no number, or not in (0, 1].
+    """
+    hint = "Give the share of the slots to keep, more than 0 and at most 1: --keep 0.2 or --keep 20%."
+    number, scale = (text[:-1], 100) if text.endswith("%") else (text, 1)
+    try:
+        share = float(number) / scale
+    except ValueError:
+        raise UsageError(f"--keep {text}: not a number", hint) from None
+    if not 0 < share <= 1:
+        raise UsageError(f"--keep {text}: not a share between 0 and 1", hint)
+    return share

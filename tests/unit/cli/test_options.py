@@ -1,0 +1,42 @@
+"""Shares and budgets from the command line."""
+
+import pytest
+
+from flowmm import UsageError
+from flowmm_cli.options import compress_options, parse_share
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.1", 0.1), ("10%", 0.1), ("12.5%", 0.125), ("1", 1.0), ("100%", 1.0)])
+def test_a_share_is_a_number_or_a_percentage(text, share):
+    assert parse_share(text) == share
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "-0.1", "1.5", "20", "101%", "nan", "inf"])
+def test_a_share_outside_of_zero_to_one_is_refused(text):
+    with pytest.raises(UsageError, match="not a share between 0 and 1"):
+        parse_share(text)
+
+
+@pytest.mark.parametrize("text", ["abc", "", "%", "0,2", "10%%"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(UsageError, match="not a number"):
+        parse_share(text)
+
+
+@pytest.mark.parametrize(
+    ("keep", "keep_tokens", "enabled", "named"),
+    [
+        ("0.2", 50, True, "--keep and --keep-tokens"),
+        ("0.2", None, False, "--keep and --no-compress"),
+        (None, 50, False, "--keep-tokens and --no-compress"),
+    ],
+)
+def test_two_budgets_exclude_each_other(keep, keep_tokens, enabled, named):
+    with pytest.raises(UsageError, match=f"{named} exclude each other"):
+        compress_options(keep, keep_tokens, None, None, 0, enabled=enabled)
+
+
+def test_one_budget_is_passed_on():
+    assert compress_options("25%", None, "snapkv", None, 3).keep == 0.25
+    assert compress_options(None, 50, None, None, 0).keep_tokens == 50
+    assert compress_options(None, None, None, None, 0, enabled=False).enabled is False

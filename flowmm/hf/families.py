@@ -55,9 +55,11 @@ def family_of(config: Any) -> Family:
         UnsupportedModelError: linear, latent, shared, soft-capped or sink layers, or an encoder-decoder.
     """
     text = config.get_text_config(decoder=True)
-    for name in (config.model_type, text.model_type):
+    for name in (config.model_type, getattr(text, "model_type", None)):
         if name in _REFUSED_BY_NAME:
             _refuse(name, _REFUSED_BY_NAME[name])
+    if isinstance(text, dict):
+        _refuse(config.model_type, "a text configuration that transformers does not read")
     reasons = {
         "an encoder-decoder": getattr(config, "is_encoder_decoder", False),
         "multi-head latent attention": getattr(text, "kv_lora_rank", None),

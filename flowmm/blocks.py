@@ -16,6 +16,21 @@ def blocks(num_rows: int, bytes_per_row: int) -> Iterator[slice]:
         yield slice(start, min(num_rows, start + size))
 
 
+def visible(position: Tensor, index: Tensor, window: int | None = None) -> Tensor:
+    """Which slots a query may see.
+
+    Args:
+        position: ``[H_kv, S]``, index of each slot's token.
+        index: ``[N]``, index of each query's token.
+        window: of a sliding layer.
+
+    Returns:
+        ``[H_kv, N, S]`` bool.
+    """
+    age = index[:, None] - position[:, None].long()
+    return age >= 0 if window is None else (age >= 0) & (age < window)
+
+
 def attention_blocks(
     queries: Tensor, keys: Tensor, scale: float, allowed: Tensor, bias: Tensor | None = None
 ) -> Iterator[tuple[slice, Tensor]]:

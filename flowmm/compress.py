@@ -1,4 +1,4 @@
-"""Make a context cache small: score, budget, select, merge; layer by layer, on tensors alone."""
+"""Make a context cache small: score, budget, select, merge, refit; layer by layer, on tensors alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 
 from flowmm.budgets.choose import Ranking, slots_to_keep
 from flowmm.context import NUM_SINKS, ContextCache, Evidence, LayerCache, Modality
+from flowmm.diagnostics import diagnose
 from flowmm.errors import UsageError
 from flowmm.flow import layer_strategy
 from flowmm.merges.selection import Selection
 from flowmm.profiles import Method, ModelProfile, method_names
 from flowmm.records import Compression, LayerFlow, LayerRecord
+from flowmm.refit import Refit
 from flowmm.rules import Rules, build_rules
 
 METHODS = method_names()
@@ -67,13 +69,19 @@ def compress(
         free = ranking.living & ~ranking.protected & (ranking.scores > OUT_OF_SIGHT)
         selection = Selection(layer, ranking.scores, kept, free, strategies[index], profile.tau)
         small, merged = rules.merge(selection)
+        record = LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged)
+        if rules.refit is not None and cache.evidence is not None:
+            fit = rules.refit(layer, small, cache.evidence[index], cache.num_tokens, seed)
+            small, before, after = fit.layer, fit.error_before, fit.error_after
+            record = replace(record, error_evicted=before, error_refitted=after, heads_refitted=fit.heads)
         layers.append(small)
-        records.append(LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged))
+        records.append(record)
         if progress:
             progress(index + 1, len(cache.layers))
     done = replace(cache, layers=tuple(layers), evidence=None)
     names = (method.name, method.text, profile.name, profile.text)
-    compression = Compression(*names, share, done.keep, seed, tuple(records))
+    diagnostics = diagnose(cache, done, rules.refit or Refit(), seed)
+    compression = Compression(*names, share, done.keep, seed, tuple(records), diagnostics)
     return replace(done, provenance=replace(cache.provenance, flow=_flows(cache), compression=compression))
 
 
@@ -99,9 +107,16 @@ def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
     there = {
         "queries": bool(evidence) and all(one.queries.shape[1] > 0 for one in evidence),
         "cumulative": bool(evidence) and all(one.cumulative is not None for one in evidence),
+        "sample": bool(evidence) and all(one.sample_index is not None for one in evidence),
+        "references": bool(evidence) and all(one.num_references > 1 for one in evidence),
     }
-    names = {"queries": "reference queries", "cumulative": "the attention received from all queries"}
-    missing = [names[need] for need in sorted(rules.score.needs) if not there[need]]
+    names = {
+        "queries": "reference queries",
+        "cumulative": "the attention received from all queries",
+        "sample": "queries from all over the context",
+        "references": "at least two reference queries to refit",
+    }
+    missing = [names[need] for need in sorted(rules.needs & names.keys()) if not there[need]]
     if missing and (cache.provenance.compression is not None or cache.keep < 1):
         what = f"the context is already compressed, but method {method.name} needs {' and '.join(missing)}"
         raise UsageError(what, "Compress the full file, or prefill again.")
@@ -166,7 +181,7 @@ def _rankings(cache: ContextCache, rules: Rules, counts: Iterable[int], seed: in
         scores = rules.score(layer, seen, (seed * 1_000_003 + index) % 2**63)
         if layer.window is not None:
             scores = scores.masked_fill(layer.position <= cache.num_tokens - layer.window, OUT_OF_SIGHT)
-        yield Ranking(scores, ~layer.padding, layer.protected, count)
+        yield Ranking(scores, layer, count, seen)
 
 
 def _kept(layer: LayerCache) -> dict[str, int]:

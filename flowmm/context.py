@@ -104,6 +104,14 @@ class Evidence:
     scale: float  # what q.k is multiplied with
     cumulative: Tensor | None = None  # [H_kv, S] float32: attention received from all queries, summed; mean over G
     flow: LayerFlow | None = None
+    sample: Tensor | None = None  # [H_q, M, D] post-RoPE queries from all over the context, for refit and diagnostics
+    sample_index: Tensor | None = None  # [M] int64, the token of each; None exactly when sample is
+
+    @property
+    def num_references(self) -> int:
+        """Tokens whose queries were recorded."""
+        sampled = [] if self.sample_index is None else self.sample_index.tolist()
+        return len({*self.query_index.tolist(), *sampled})
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class EvidenceGeometry:
     num_queries: int
     query_dtype: str  # a value of KV_DTYPES
     has_cumulative: bool
+    num_sampled: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,10 @@ def tensor_specs(document: Document) -> dict[str, Spec]:
         shapes[f"layers.{i}.evidence.query_index"] = ("I64", (evidence.num_queries,))
         if evidence.has_cumulative:
             shapes[f"layers.{i}.evidence.cumulative"] = ("F32", (layer.num_slots,))
+        if evidence.num_sampled:
+            sample = (evidence.num_heads, evidence.num_sampled, layer.head_size)
+            shapes[f"layers.{i}.evidence.sample"] = (evidence.query_dtype, sample)
+            shapes[f"layers.{i}.evidence.sample_index"] = ("I64", (evidence.num_sampled,))
     shapes["modality"] = ("U8", (document.num_tokens,))
     # Larger items first, so that each tensor lies on a multiple of its item size, as mapping readers like it.
     in_order = sorted(shapes.items(), key=lambda item: -ITEM_BYTES[item[1][0]])
@@ -253,7 +258,7 @@ def _check_document(document: Document) -> None:
         raise MalformedError(f"document.evidence: {len(document.evidence)} layers, expected {len(document.layers)}")
     for i, (layer, evidence) in enumerate(zip(document.layers, document.evidence, strict=True)):
         heads = evidence.num_heads
-        if heads < 1 or heads % len(layer.lengths) or evidence.num_queries < 0:
+        if heads < 1 or heads % len(layer.lengths) or min(evidence.num_queries, evidence.num_sampled) < 0:
             raise MalformedError(f"document.evidence[{i}]: {heads} query heads for {len(layer.lengths)} heads")
         if evidence.query_dtype not in KV_DTYPES.values():
             raise MalformedError(f"document.evidence[{i}].query_dtype: {evidence.query_dtype!r}")

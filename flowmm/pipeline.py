@@ -159,6 +159,7 @@ def read_context(
         prompt.modality,
         tail=max(one.tail for one in observed),
         cumulative=any(one.cumulative for one in observed),
+        sample=max(one.sample for one in observed),
     )
     full = prefill(prompt, loaded, chunk_tokens=chunk_tokens, observer=recorder, progress=progress)
     evidence = recorder.evidence()

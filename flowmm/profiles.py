@@ -43,6 +43,7 @@ class Observe(_Model):
     """What to record while the context is read."""
 
     tail: Annotated[int, Field(ge=0)] = 32  # last queries of the context, kept as reference queries
+    sample: Annotated[int, Field(ge=0, le=4096)] = 64  # queries from all over the context, for refit and diagnostics
     cumulative: bool = False  # the attention each slot receives from all queries; a second attention pass
 
 
@@ -58,6 +59,7 @@ class Method(_Model):
     score: Rule
     budget: Rule
     merge: Rule
+    refit: dict[str, Any] | None = None  # fields of flowmm.refit.Refit; None: no refit
     passes: Annotated[float, Field(ge=1)] = 1.0  # times the context is read
     question: bool = False  # whether it needs the question when it compresses
 
@@ -143,13 +145,14 @@ def profile_names() -> tuple[str, ...]:
 def methods_table() -> str:
     """All shipped methods as a Markdown table, for docs/methods.md."""
     rows = [
-        "| method | what it does | paper | score | budget | merge | passes | needs the question |",
-        "|---" * 8 + "|",
+        "| method | what it does | paper | score | budget | merge | refit | passes | needs the question |",
+        "|---" * 9 + "|",
     ]
     for path in sorted((_shipped() / "methods").glob("*.yaml")):
         method = load_method(path)
         question = "yes" if method.question else "no"
-        cells = (f"`{method.name}`", method.title, method.paper or "", method.score, method.budget, method.merge)
+        refit = ", ".join(f"{name} {value}" for name, value in (method.refit or {}).items())
+        cells = (f"`{method.name}`", method.title, method.paper or "", method.score, method.budget, method.merge, refit)
         rows.append(f"| {' | '.join(map(str, cells))} | {method.passes:g} | {question} |")
     return "\n".join(rows) + "\n"
 

@@ -86,6 +86,39 @@ class LayerRecord:
     flow: LayerFlow | None
     kept: Mapping[str, int]  # living slots by modality name, all heads together
     merged: int  # evicted slots that went into another one, all heads together
+    error_evicted: float | None = None  # before a refit, on held-out queries, mean over heads; None: no refit
+    error_refitted: float | None = None  # after it
+    heads_refitted: int | None = None  # heads that the refit brought nearer; the others are as they were
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """What held-out queries miss in a layer. Errors are of the attention output, relative to it, mean over KV heads."""
+
+    error: float | None = None  # None: no reference queries, or none that sees a kept slot
+    error_by_query: Mapping[str, float] = field(default_factory=dict)  # of the queries of each modality
+    error_by_slot: Mapping[str, float] = field(default_factory=dict)  # of what the slots of each modality add
+    head_consensus: float | None = None  # tokens that are some query head's favourite / query heads; low: all agree
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What a compression lost, as far as it shows without questions (after arXiv 2603.01426)."""
+
+    evicted_everywhere: float  # share of the tokens without a slot in any layer and head; merged ones have none
+    evicted_everywhere_by_modality: Mapping[str, float]
+    layers: tuple[LayerLoss, ...]
+
+    @property
+    def error_mean(self) -> float | None:
+        """Mean error of the layers in which it is known."""
+        errors = [layer.error for layer in self.layers if layer.error is not None]
+        return sum(errors) / len(errors) if errors else None
+
+    @property
+    def error_max(self) -> float | None:
+        """Error of the worst layer."""
+        return max((layer.error for layer in self.layers if layer.error is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -100,6 +133,7 @@ class Compression:
     keep_reached: float
     seed: int
     layers: tuple[LayerRecord, ...]
+    diagnostics: Diagnostics | None = None
 
 
 @dataclass(frozen=True)

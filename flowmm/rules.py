@@ -1,4 +1,4 @@
-"""From a method's YAML to its three rules: names from closed tables, fields checked against the rule's own."""
+"""From a method's YAML to its rules and its refit: names from closed tables, fields checked against the rule's own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flowmm.budgets import BUDGETS, Budget
 from flowmm.errors import UnknownNameError, UsageError
 from flowmm.merges import MERGES, Merge
 from flowmm.profiles import Method, Rule
+from flowmm.refit import Refit
 from flowmm.scores import SCORES, Score
 
 _R = TypeVar("_R")
@@ -26,11 +27,13 @@ class Rules:
     score: Score
     budget: Budget
     merge: Merge
+    refit: Refit | None = None
 
     @property
     def needs(self) -> frozenset[str]:
         """The evidence that the method looks at."""
-        return self.score.needs | self.merge.needs
+        references = frozenset() if self.refit is None else frozenset({"references"})
+        return self.score.needs | self.budget.needs | self.merge.needs | references
 
 
 def build_rules(method: Method) -> Rules:
@@ -44,23 +47,27 @@ def build_rules(method: Method) -> Rules:
         _build(method, "scoring rule", method.score, SCORES),
         _build(method, "allocation rule", method.budget, BUDGETS),
         _build(method, "merging rule", method.merge, MERGES),
+        None if method.refit is None else _made(method, "refit", Refit, method.refit),
     )
 
 
 def _build(method: Method, kind: str, rule: Rule, table: Mapping[str, type[_R]]) -> _R:
     if rule.rule not in table:
         raise UnknownNameError(kind, rule.rule, table)
-    made = table[rule.rule]
+    return _made(method, f"{kind} {rule.rule!r}", table[rule.rule], rule.fields)
+
+
+def _made(method: Method, what: str, made: type[_R], given: Mapping[str, Any]) -> _R:
+    """A dataclass from fields of a YAML; ``what`` is how errors call it."""
     hints = get_type_hints(made, include_extras=True)
     known = {field.name: (hints[field.name], field.default) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
     config = ConfigDict(extra="forbid", strict=True)
     try:
-        checked = create_model(made.__name__, __config__=config, **known).model_validate(rule.fields)  # type: ignore[call-overload]
+        checked = create_model(made.__name__, __config__=config, **known).model_validate(given)  # type: ignore[call-overload]
     except ValidationError as error:
         whats = "; ".join(_what(one["loc"][0], one["type"], one["msg"], one["input"], known) for one in error.errors())
         fields = ", ".join(sorted(known)) or "none"
-        what = f"method {method.name}: {kind} {rule.rule!r}: {whats}"
-        raise UsageError(what, f"The fields of {rule.rule!r} are: {fields}.") from None
+        raise UsageError(f"method {method.name}: {what}: {whats}", f"The fields of {what} are: {fields}.") from None
     return made(**{name: getattr(checked, name) for name in known})
 
 

@@ -152,6 +152,7 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
                 num_queries=item.queries.shape[1],
                 query_dtype=_NAMES[item.queries.dtype],
                 has_cumulative=item.cumulative is not None,
+                num_sampled=0 if item.sample is None else item.sample.shape[1],
             )
             for item in cache.evidence
         )
@@ -185,6 +186,9 @@ def _tensors(cache: ContextCache, kv_dtype: str) -> Iterator[tuple[str, Tensor]]
             yield f"layers.{i}.evidence.query_index", evidence.query_index
             if evidence.cumulative is not None:
                 yield f"layers.{i}.evidence.cumulative", flat(evidence.cumulative, lengths)
+            if evidence.sample is not None and evidence.sample_index is not None and evidence.sample.shape[1]:
+                yield f"layers.{i}.evidence.sample", evidence.sample
+                yield f"layers.{i}.evidence.sample_index", evidence.sample_index
     yield "modality", cache.modality
 
 
@@ -259,12 +263,15 @@ class _Stored:
         cumulative = None
         if geometry.has_cumulative:
             cumulative = padded(self.tensor(f"{name}.cumulative"), self.header.layers[i].lengths).to(self.device)
+        sampled = geometry.num_sampled > 0
         return Evidence(
             queries=self.tensor(f"{name}.queries").to(self.device, self.dtype),
             query_index=self.tensor(f"{name}.query_index").to(self.device),
             scale=geometry.scale,
             cumulative=cumulative,
             flow=geometry.flow,
+            sample=self.tensor(f"{name}.sample").to(self.device, self.dtype) if sampled else None,
+            sample_index=self.tensor(f"{name}.sample_index").to(self.device) if sampled else None,
         )
 
 

@@ -7,15 +7,22 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from flowmm.budgets.broadcast import Broadcast
 from flowmm.budgets.choose import Ranking
+from flowmm.budgets.entropy import Entropy
 from flowmm.budgets.everything import Everything
+from flowmm.budgets.global_threshold import GlobalThreshold
+from flowmm.budgets.modality import ModalitySplit
+from flowmm.budgets.pyramid import Pyramid
 from flowmm.budgets.uniform import Uniform
+from flowmm.budgets.variance import Variance
 
 
 class Budget(Protocol):
     """An allocation rule; its fields are its hyper-parameters."""
 
     counted: ClassVar[bool]  # whether it keeps a given number of slots
+    needs: ClassVar[frozenset[str]]  # of "sample"; ``Ranking.evidence`` may be None when this is empty
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """Say which slots stay.
@@ -31,6 +38,12 @@ class Budget(Protocol):
 
 
 BUDGETS: dict[str, type[Budget]] = {
+    "broadcast": Broadcast,
+    "entropy": Entropy,
     "everything": Everything,
+    "global_threshold": GlobalThreshold,
+    "modality": ModalitySplit,
+    "pyramid": Pyramid,
     "uniform": Uniform,
+    "variance": Variance,
 }

@@ -16,6 +16,7 @@ class Everything:
     """Nothing is evicted, whatever the scores."""
 
     counted: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """All living slots of each layer."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import ClassVar, Protocol
 
 from flowmm.context import LayerCache
+from flowmm.merges.d2o import D2O
 from flowmm.merges.evict import Evict
 from flowmm.merges.flow_guided import FlowGuided
+from flowmm.merges.gaussian import Gaussian
+from flowmm.merges.mass_fold import MassFold
+from flowmm.merges.nearest import Mean, Pivotal
 from flowmm.merges.selection import Selection
 
 
@@ -19,12 +23,18 @@ class Merge(Protocol):
         """Make the small layer; protected slots come through verbatim.
 
         Returns:
-            The kept slots in the order of the tokens, and how many evicted slots went into one of them.
+            As many slots as were selected, in the order of the tokens, and how many evicted slots went into one of
+            them.
         """
         ...
 
 
 MERGES: dict[str, type[Merge]] = {
+    "d2o": D2O,
     "evict": Evict,
     "flow_guided": FlowGuided,
+    "gaussian": Gaussian,
+    "mass_fold": MassFold,
+    "mean": Mean,
+    "pivotal": Pivotal,
 }

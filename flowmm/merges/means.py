@@ -16,14 +16,15 @@ class Means:
 
     Args:
         pivots: the layer of kept slots.
-        weight: ``[H_kv, P]`` float32, what each pivot itself counts, above 0.
+        weight: ``[H_kv, P]`` float32, what each pivot itself counts, above 0; None is 1.
     """
 
-    def __init__(self, pivots: LayerCache, weight: Tensor) -> None:
+    def __init__(self, pivots: LayerCache, weight: Tensor | None = None) -> None:
+        weight = torch.ones(pivots.position.shape, device=pivots.keys.device) if weight is None else weight
         self._pivots = pivots
         self._keys = pivots.keys.float() * weight[..., None]
         self._values = pivots.values.float() * weight[..., None]
-        self._weight = weight.clone()
+        self._own, self._weight = weight, weight.clone()
         self._count = torch.zeros_like(weight)
         self._mass = torch.ones_like(weight) if pivots.bias is None else pivots.bias.exp()
 
@@ -49,12 +50,26 @@ class Means:
         """How many slots joined a pivot, all heads together."""
         return int(self._count.sum())
 
-    def layer(self, *, towards: float = 1.0, mass: bool = False) -> LayerCache:
+    @property
+    def log_mass(self) -> Tensor | None:
+        """``[H_kv, P]`` logarithm of the number of tokens that a slot stands for; None when nothing was joined."""
+        return self._mass.log() if self.joined else self._pivots.bias
+
+    @property
+    def log_weight(self) -> Tensor | None:
+        """``[H_kv, P]`` what a pivot's bias becomes when it takes over the weights of those that joined it."""
+        if not self.joined:
+            return self._pivots.bias
+        gained = (self._weight / self._own).log()
+        return gained if self._pivots.bias is None else gained + self._pivots.bias
+
+    def layer(self, *, towards: float = 1.0, bias: Tensor | None = None, keys: bool = True) -> LayerCache:
         """The pivots, each that was joined moved from itself (0) ``towards`` the mean (1).
 
         Args:
             towards: 1 gives the mean; 0.5 gives LOOK-M's pivotal merge.
-            mass: let the bias be the logarithm of the mass that a slot stands for.
+            bias: ``[H_kv, P]``; None leaves that of the pivots.
+            keys: False leaves the keys as they are and moves the values alone.
         """
         joined = (self._count > 0)[..., None]  # all others stay as they are, to the bit
 
@@ -62,6 +77,9 @@ class Means:
             mean = sums / self._weight[..., None]
             return torch.where(joined, own.float().lerp(mean, towards).to(own.dtype), own)
 
-        bias = self._mass.log() if mass and self.joined else self._pivots.bias
-        keys, values = moved(self._pivots.keys, self._keys), moved(self._pivots.values, self._values)
-        return replace(self._pivots, keys=keys, values=values, bias=bias)
+        return replace(
+            self._pivots,
+            keys=moved(self._pivots.keys, self._keys) if keys else self._pivots.keys,
+            values=moved(self._pivots.values, self._values),
+            bias=self._pivots.bias if bias is None else bias,
+        )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flowmm.context import LayerCache
+from flowmm.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,20 @@ class Selection:
     free: Tensor  # [H_kv, S] bool: living, not protected, and visible to what comes after; only these may merge
     strategy: str | None = None  # "intra", "cross", or None when the method does not tell layers apart
     tau: float = 1.0  # quantile of the pivots' scores up to which a pivot may receive
+
+
+def score_weights(selection: Selection) -> Tensor:
+    """``[H_kv, S]`` the scores as weights: above 0, so that slots nobody looked at have a plain mean.
+
+    Raises:
+        UsageError: there are negative ones.
+    """
+    if bool((selection.scores[selection.free] < 0).any()):
+        raise UsageError(
+            "merging by score needs scores of at least 0, but the method's scoring rule gives negative ones",
+            "Score by attention, or choose merge: mean or merge: pivotal.",
+        )
+    return selection.scores.clamp_min(torch.finfo(torch.float16).tiny)
 
 
 def indices(mask: Tensor) -> tuple[Tensor, Tensor]:

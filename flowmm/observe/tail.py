@@ -1,4 +1,4 @@
-"""Observe the prefill itself: the last queries, the attention every slot received, and the flow between modalities."""
+"""Observe the prefill itself: last and sampled queries, the attention each slot received, flow between modalities."""
 
 from __future__ import annotations
 
@@ -19,13 +19,24 @@ class Recorder:
         tail: how many of the context's last queries to keep as reference queries.
         cumulative: also sum the attention every slot receives from all queries (H2O); a second attention pass.
         flow: also measure the flow; nothing is measured when the context has only one modality.
+        sample: how many more queries to keep, drawn evenly over the whole context, the same tokens in every layer.
+        seed: of that draw.
     """
 
     def __init__(
-        self, num_layers: int, modality: Tensor, *, tail: int = 32, cumulative: bool = False, flow: bool = True
+        self,
+        num_layers: int,
+        modality: Tensor,
+        *,
+        tail: int = 32,
+        cumulative: bool = False,
+        flow: bool = True,
+        sample: int = 0,
+        seed: int = 0,
     ) -> None:
         self._visual = modality == Modality.VISUAL
         self._first_kept = max(0, modality.shape[0] - tail)
+        self._sampled = drawn_evenly(modality.shape[0], sample, seed)
         self._cumulative = cumulative
         self._flow = flow and bool(self._visual.any()) and not bool(self._visual.all())
         self._layers = [_Layer() for _ in range(num_layers)]
@@ -46,6 +57,8 @@ class Recorder:
         seen.scale = scale
         skip = max(0, self._first_kept - first)
         seen.queries.append(queries[:, skip:].clone())  # a clone, so that the chunk can be freed
+        here = self._sampled[(self._sampled >= first) & (self._sampled < first + queries.shape[1])]
+        seen.sample.append(queries[:, (here - first).to(queries.device)])  # indexing copies
         if self._cumulative:
             seen.cumulative = self._received(seen.cumulative, queries, keys, scale, allowed)
         if self._flow:
@@ -70,7 +83,18 @@ class Recorder:
         num_tokens = self._visual.shape[0]
         index = torch.arange(num_tokens - queries.shape[1], num_tokens, device=queries.device)
         flow = None if seen.crossing is None else layer_flow(seen.crossing)
-        return Evidence(queries, index, seen.scale, seen.cumulative, flow)
+        if not self._sampled.numel():
+            return Evidence(queries, index, seen.scale, seen.cumulative, flow)
+        sample, sample_index = torch.cat(seen.sample, dim=1), self._sampled.to(queries.device)
+        return Evidence(queries, index, seen.scale, seen.cumulative, flow, sample, sample_index)
+
+
+def drawn_evenly(num_tokens: int, count: int, seed: int) -> Tensor:
+    """``[count]`` int64: one token by chance from each of ``count`` equal stretches of the context; at most all."""
+    count = min(count, num_tokens)
+    border = torch.arange(count + 1) * num_tokens // max(1, count)
+    chance = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return border[:-1] + (chance * border.diff()).long()
 
 
 class _Layer:
@@ -78,6 +102,7 @@ class _Layer:
 
     def __init__(self) -> None:
         self.queries: list[Tensor] = []  # each [H_q, n, D]
+        self.sample: list[Tensor] = []  # each [H_q, m, D]
         self.scale = 0.0
         self.cumulative: Tensor | None = None  # [H_kv, T]
         self.crossing: Tensor | None = None  # [H_q, 6]

@@ -9,8 +9,10 @@ from torch import Tensor
 from flowmm.context import Evidence, LayerCache
 from flowmm.scores.attention import Attention
 from flowmm.scores.cumulative import Cumulative
+from flowmm.scores.expected_attention import ExpectedAttention
 from flowmm.scores.keydiff import KeyDiff
 from flowmm.scores.knorm import KNorm
+from flowmm.scores.leverage import Leverage
 from flowmm.scores.random import Random
 from flowmm.scores.recency import Recency
 
@@ -37,8 +39,10 @@ class Score(Protocol):
 SCORES: dict[str, type[Score]] = {
     "attention": Attention,
     "cumulative": Cumulative,
+    "expected_attention": ExpectedAttention,
     "keydiff": KeyDiff,
     "knorm": KNorm,
+    "leverage": Leverage,
     "random": Random,
     "recency": Recency,
 }

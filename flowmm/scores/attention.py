@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from flowmm.blocks import attention_blocks
+from flowmm.blocks import attention_blocks, visible
 from flowmm.context import Evidence, LayerCache
-from flowmm.errors import UsageError
+from flowmm.scores.reference import last_queries
+from flowmm.scores.value_norm import value_norm
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Attention:
         pool: how neighbouring slots share their sums.
         kernel: slots in a pool, odd; 1 pools nothing.
         keep_window: score the window's own slots above all others, the newest highest.
+        times_value_norm: weigh by the length of the value.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"queries"})
@@ -34,24 +36,21 @@ class Attention:
     pool: Literal["avg", "max"] = "avg"
     kernel: Literal[1, 3, 5, 7, 9, 11, 13] = 1
     keep_window: bool = False
+    times_value_norm: bool = False
 
     def __call__(self, layer: LayerCache, evidence: Evidence | None, seed: int) -> Tensor:
         """``[H_kv, S]`` float32, higher is kept."""
         assert evidence is not None  # compress checks what a rule needs
-        index = evidence.query_index[-self.window :].to(layer.keys.device)
-        queries = evidence.queries[:, -self.window :].to(layer.keys.device)
-        if index.shape[0] < self.window and int(index[0]) > 0:
-            raise UsageError(
-                f"the scoring rule 'attention' looks through {self.window} queries, but {index.shape[0]} were recorded",
-                f"Prefill again with a method whose observe.tail is {self.window}, or lower the rule's window.",
-            )
+        queries, index = last_queries(evidence, self.window, layer.keys.device)
         received = _received(layer, queries, index, evidence.scale)
+        if self.times_value_norm:
+            received = received * value_norm(layer)
         in_window = layer.position >= index[0]
         if self.kernel > 1:
             received = self._pooled(received.masked_fill(in_window, 0) if self.keep_window else received)
         if self.keep_window:
-            # Larger than any sum over the window, which is at most its length.
-            received = torch.where(in_window, layer.position - index[0] + self.window + 1.0, received)
+            above = received.max().clamp_min(self.window)  # no sum over the window is larger than its length
+            received = torch.where(in_window, above + (layer.position - index[0] + 1.0), received)
         return received
 
     def _pooled(self, received: Tensor) -> Tensor:
@@ -62,10 +61,7 @@ class Attention:
 
 def _received(layer: LayerCache, queries: Tensor, index: Tensor, scale: float) -> Tensor:
     """``[H_kv, S]`` attention each slot receives from ``queries`` ``[H_q, W, D]`` of the tokens ``index`` ``[W]``."""
-    age = index[:, None] - layer.position[:, None].long()  # [H_kv, W, S]
-    allowed = age >= 0
-    if layer.window is not None:
-        allowed &= age < layer.window
+    allowed = visible(layer.position, index, layer.window)
     total = torch.zeros(layer.position.shape, device=layer.keys.device)
     for _, attention in attention_blocks(queries, layer.keys, scale, allowed, layer.logit_bias):
         total += attention.mean(1).sum(1)

@@ -11,7 +11,7 @@ from flowmm_cli.output import bar, human_bytes, human_seconds, percent
 if TYPE_CHECKING:
     from flowmm import Header
 
-_COLUMNS = ("layer", "kind", "flow", "", "strategy", "slots", "kept by modality", "merged")
+_COLUMNS = ("layer", "kind", "flow", "", "strategy", "slots", "kept by modality", "merged", "error")
 
 
 def inspect(file: o.ContextFile, json: o.Json = False) -> None:
@@ -25,16 +25,23 @@ def inspect(file: o.ContextFile, json: o.Json = False) -> None:
     for line in _facts(file, header):
         output.put(line)
     output.put("")
-    output.put_table(_COLUMNS, [_layer(header, i) for i in range(len(header.layers))], right=(0, 2, 5, 7))
+    output.put_table(_COLUMNS, [_layer(header, i) for i in range(len(header.layers))], right=(0, 2, 5, 7, 8))
 
 
 def _derived(header: "Header") -> dict[str, Any]:
+    lost = header.provenance.compression.diagnostics if header.provenance.compression else None
     return {
         "num_slots": header.num_slots,
         "num_slots_full": header.num_slots_full,
         "bytes_full": header.full_bytes,
         "keep_reached": header.keep,
-        "loss": None,  # not measured
+        "loss": None
+        if lost is None
+        else {
+            "held_out_error_mean": lost.error_mean,
+            "held_out_error_max": lost.error_max,
+            "evicted_everywhere": lost.evicted_everywhere,
+        },
     }
 
 
@@ -54,12 +61,25 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     else:
         yield f"method    {compression.method}, profile {compression.profile}, seed {compression.seed}"
         yield f"keep      {percent(compression.keep_asked)} asked, {percent(compression.keep_reached)} reached"
-    yield "lost      not measured"
+    yield f"lost      {_lost(header)}"
     if made.seconds:
         yield f"times     {', '.join(f'{phase} {human_seconds(s)}' for phase, s in made.seconds.items())}"
     for span in made.sources:
         page = f" page {span.source.page}" if span.source.page is not None else ""
         yield f"source    {span.source.name}{page} ({span.source.kind}): tokens {span.start} to {span.end - 1}"
+
+
+def _lost(header: "Header") -> str:
+    """Held-out attention error and what is gone everywhere, as far as it was measured."""
+    compression = header.provenance.compression
+    if compression is None:
+        return "nothing"
+    found = compression.diagnostics
+    if found is None:
+        return "not measured"
+    mean, worst = found.error_mean, found.error_max
+    error = "not measured" if mean is None or worst is None else f"mean {percent(mean)}, max {percent(worst)}"
+    return f"held-out attention error {error}; {percent(found.evicted_everywhere)} of the tokens evicted everywhere"
 
 
 def _layer(header: "Header", index: int) -> tuple[str, ...]:
@@ -69,6 +89,8 @@ def _layer(header: "Header", index: int) -> tuple[str, ...]:
     flow = record.flow if record else None
     if flow is None and index < len(header.provenance.flow):
         flow = header.provenance.flow[index]
+    diagnostics = compression.diagnostics if compression else None
+    lost = diagnostics.layers[index] if diagnostics else None
     kept = ", ".join(f"{name} {count}" for name, count in record.kept.items()) if record else "all"
     return (
         str(index),
@@ -79,4 +101,5 @@ def _layer(header: "Header", index: int) -> tuple[str, ...]:
         str(layer.num_slots),
         kept,
         str(record.merged) if record else "0",
+        "-" if lost is None or lost.error is None else percent(lost.error),
     )

@@ -12,6 +12,15 @@ def methods(json: o.Json = False) -> None:
     if json:
         output.put_json([method.model_dump(exclude={"text"}) for method in found])
         return
-    columns = ("name", "score", "budget", "merge", "passes", "paper")
-    rows = [(m.name, str(m.score), str(m.budget), str(m.merge), f"{m.passes:g}", m.paper or "-") for m in found]
-    output.put_table(columns, rows, right=(4,))
+    columns = ("name", "score", "budget", "merge", "refit", "passes", "paper")
+    rows = [
+        (
+            m.name,
+            *map(str, (m.score, m.budget, m.merge)),
+            "-" if m.refit is None else "yes",
+            f"{m.passes:g}",
+            m.paper or "-",
+        )
+        for m in found
+    ]
+    output.put_table(columns, rows, right=(5,))

@@ -80,12 +80,23 @@ def test_several_questions_are_json_lines_and_leave_the_context_file_as_it_is(wo
 def test_inspect_shows_sources_and_layers(workshop):
     done = flowmm(workshop, "inspect", "ctx.kv")
     assert (done.code, done.stderr) == (0, "")
-    for text in ("flowmm/reader", "report.pdf page 2 (pdf)", "left.png", "notes.txt", "20.", "not measured", "layer"):
+    shown = (
+        "flowmm/reader",
+        "report.pdf page 2 (pdf)",
+        "left.png",
+        "notes.txt",
+        "20.",
+        "held-out attention error",
+        "layer",
+    )
+    for text in shown:
         assert text in done.stdout
     header = json.loads(flowmm(workshop, "inspect", "ctx.kv", "--json").stdout)
     assert header["schema_version"] == 1
     assert header["num_slots"] == sum(sum(layer["lengths"]) for layer in header["layers"])
     assert header["provenance"]["compression"]["keep_asked"] == 0.2
+    assert 0 < header["loss"]["held_out_error_mean"] <= header["loss"]["held_out_error_max"]
+    assert 0 <= header["loss"]["evicted_everywhere"] < 1
 
 
 def test_verify_replays_the_probe_with_a_model(workshop):

@@ -49,7 +49,7 @@ def random_context(
     """Three layers, 4 query heads on 2 KV heads; the second layer slides; read through the recorder."""
     generator = torch.Generator().manual_seed(num_tokens)
     modality = torch.zeros(num_tokens, dtype=torch.uint8) if text_only else random_modality(num_tokens)
-    recorder = Recorder(3, modality, tail=32, cumulative=True)
+    recorder = Recorder(3, modality, tail=128, cumulative=True, sample=32)
     layers = []
     for index, window in enumerate((None, 25, None)):
         queries, keys, values = (
@@ -73,5 +73,6 @@ def random_context(
 
 
 def evidence(queries, index, *, scale=1.0, cumulative=None) -> Evidence:
-    """Evidence from nested lists."""
-    return Evidence(torch.tensor(queries), torch.tensor(index), scale, cumulative)
+    """Evidence from nested lists; the same queries are the last ones and the sample."""
+    queries, index = torch.tensor(queries), torch.tensor(index)
+    return Evidence(queries, index, scale, cumulative, sample=queries, sample_index=index)

@@ -5,7 +5,18 @@ import math
 import torch
 
 from flowmm.context import ContextCache, Evidence, LayerCache
-from flowmm.records import Compression, LayerFlow, LayerRecord, ModelIdentity, Probe, Provenance, Source, Span
+from flowmm.records import (
+    Compression,
+    Diagnostics,
+    LayerFlow,
+    LayerLoss,
+    LayerRecord,
+    ModelIdentity,
+    Probe,
+    Provenance,
+    Source,
+    Span,
+)
 
 MODALITY = torch.tensor([2, 0, 1, 1, 0], dtype=torch.uint8)  # five tokens: template, text, two visual, text
 FLOW = LayerFlow(0.25, 0.5, 0.125, 0.0625)
@@ -36,7 +47,15 @@ def provenance() -> Provenance:
             keep_asked=0.2,
             keep_reached=1 / 3,
             seed=7,
-            layers=(LayerRecord("intra", FLOW, {"text": 2, "visual": 1}, 1), LayerRecord(None, None, {}, 0)),
+            layers=(
+                LayerRecord("intra", FLOW, {"text": 2, "visual": 1}, 1, 0.5, 0.25, 2),
+                LayerRecord(None, None, {}, 0),
+            ),
+            diagnostics=Diagnostics(
+                0.125,
+                {"text": 0.25, "visual": 0.0},
+                (LayerLoss(0.25, {"text": 0.5}, {"visual": 0.5}, 0.75), LayerLoss()),
+            ),
         ),
         probe=Probe((1, 2), (3, 4), (0.5, -1.25)),
         seconds={"prefill": 1.5},
@@ -79,6 +98,8 @@ def cache(*layers: LayerCache, evidence: bool = False) -> ContextCache:
             scale=0.5,
             cumulative=torch.ones(heads, longest) if with_cumulative else None,
             flow=FLOW if with_cumulative else None,
+            sample=torch.full((2 * heads, 2, size), 7.0) if with_cumulative else None,
+            sample_index=torch.tensor([0, 3]) if with_cumulative else None,
         )
 
     return ContextCache(

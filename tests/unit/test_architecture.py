@@ -15,7 +15,7 @@ LEVELS = {
     0: {"errors", "records", "typed_json"},
     1: {"atomic", "blocks", "container", "context", "fingerprint", "header", "positions", "profiles", "ragged"}
     | {"yamlfile"},
-    2: {"budgets", "codecs", "flow", "inputs", "merges", "refit", "scores"},
+    2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "compress", "observe", "prefill", "probe", "store"},
     5: {"demo", "doctor", "pipeline", "selfcheck", "sessions"},

@@ -172,6 +172,11 @@ def test_an_already_compressed_context_is_said_to_be_one():
     [
         ("snapkv", {"queries": FULL.evidence[0].queries[:, :0]}, "snapkv needs reference queries, which were not"),
         ("h2o", {"cumulative": None}, "h2o needs the attention received from all queries, which were not"),
+        (
+            "meda",
+            {"sample": None, "sample_index": None},
+            "meda needs queries from all over the context, which were not",
+        ),
         ("flowmm-paper", {"flow": None}, "the flow between images and text was not measured"),
     ],
 )
@@ -179,6 +184,24 @@ def test_missing_evidence_is_named(method, lost, message):
     context = replace(FULL, evidence=tuple(replace(one, **lost) for one in FULL.evidence))
     with pytest.raises(UsageError, match=message):
         small(method, context)
+
+
+def test_a_refit_needs_two_reference_queries_and_takes_them_from_tail_or_sample():
+    method = load_method("knorm").model_copy(update={"refit": {}})
+    bare = {"sample": None, "sample_index": None}
+
+    def refitted(**lost):
+        context = replace(FULL, evidence=tuple(replace(one, **lost) for one in FULL.evidence))
+        return compress(context, method, profile=PROFILE, keep=0.3).provenance.compression.layers[0].heads_refitted
+
+    first = FULL.evidence[0]
+    one = {"queries": first.queries[:, -1:], "query_index": first.query_index[-1:]}
+    with pytest.raises(
+        UsageError, match="knorm needs at least two reference queries to refit, which were not recorded"
+    ):
+        refitted(**one, **bare)
+    assert refitted(**bare) is not None
+    assert refitted(**one) is not None
 
 
 def test_a_context_with_ragged_heads_can_be_compressed_again():

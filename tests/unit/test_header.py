@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from xxhash import xxh3_128_hexdigest
 
 from flowmm.errors import CorruptFileError, InputError
 from flowmm.header import read_header, verify
-from flowmm.store import save
+from flowmm.store import load, save
 from tests.unit import small_caches
 
 
@@ -233,11 +234,39 @@ def test_a_header_with_the_right_checksum_and_a_wrong_content_is_refused(stored:
 
 def test_evidence_must_fit_the_heads(tmp_path: Path) -> None:
     path = tmp_path / "ctx.kv"
-    for change, message in (({"num_heads": 3}, "3 query heads for 2 heads"), ({"query_dtype": "I8"}, "'I8'")):
+    for change, message in (
+        ({"num_heads": 3}, "3 query heads for 2 heads"),
+        ({"query_dtype": "I8"}, "'I8'"),
+        ({"num_sampled": -2}, "query heads"),
+        ({"num_sampled": 3}, r"sample_index: I64 \[2\] in 16 bytes, expected I64 \[3\]"),
+        ({"num_sampled": 0}, "sample.* has no place"),
+    ):
         save(small_caches.full(), path, force=True)
         forge(path, lambda table, document, change=change: document["evidence"][0].update(change))
         with pytest.raises(CorruptFileError, match=message):
             read_header(path)
+
+
+def test_files_from_before_samples_and_diagnostics_are_read(tmp_path: Path) -> None:
+    path, cache = tmp_path / "ctx.kv", small_caches.full()
+    unsampled = tuple(replace(one, sample=None, sample_index=None) for one in cache.evidence or ())
+    save(replace(cache, evidence=unsampled), path)
+
+    def older(table: dict[str, Any], document: dict[str, Any]) -> None:
+        for evidence in document["evidence"]:
+            assert evidence.pop("num_sampled") == 0
+        document["provenance"]["compression"].pop("diagnostics")
+        for layer in document["provenance"]["compression"]["layers"]:
+            for name in ("error_evicted", "error_refitted", "heads_refitted"):
+                layer.pop(name)
+
+    forge(path, older)
+    compression = read_header(path).provenance.compression
+    assert compression is not None
+    assert (compression.diagnostics, compression.layers[0].error_refitted) == (None, None)
+    evidence = load(path).evidence
+    assert evidence is not None
+    assert (evidence[0].sample, evidence[0].sample_index) == (None, None)
 
 
 def test_a_key_that_comes_twice_is_refused(stored: Path) -> None:

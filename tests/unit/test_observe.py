@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flowmm.flow import crossing, layer_flow
-from flowmm.observe.tail import Recorder
+from flowmm.observe.tail import Recorder, drawn_evenly
 from tests.unit.plain_layers import V, causal, random_modality
 from tests.unit.test_flow import explicit_map, random_attention
 
@@ -79,3 +79,36 @@ def test_kept_queries_reproduce_the_attention():
     found = explicit_map(evidence.queries, keys, evidence.scale, evidence.query_index[:, None] >= torch.arange(40))
     queries, _ = random_attention()
     assert torch.allclose(found, explicit_map(queries, keys, 0.4, causal(0, 40, 40))[:, 35:], atol=1e-5)
+
+
+@pytest.mark.parametrize("chunks", [[40], [7, 13, 20], [1] * 40])
+def test_one_query_of_each_stretch_of_the_context_is_sampled(chunks):
+    queries, _ = random_attention()
+    evidence = read(chunks, tail=4, sample=8)
+    assert (evidence.sample_index // 5).tolist() == list(range(8))  # 40 tokens, 8 stretches of 5
+    assert torch.equal(evidence.sample, queries[:, evidence.sample_index])
+    assert torch.equal(evidence.queries, queries[:, 36:])
+
+
+def test_the_sample_is_drawn_by_the_seed():
+    first, again, other = (read([40], sample=8, seed=seed).sample_index.tolist() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_no_token_is_sampled_twice():
+    assert len(set(drawn_evenly(40, 27, seed=0).tolist())) == 27
+    assert drawn_evenly(40, 1000, seed=0).tolist() == list(range(40))
+
+
+def test_without_a_sample_there_is_none():
+    evidence = read([40], sample=0)
+    assert (evidence.sample, evidence.sample_index, evidence.num_references) == (None, None, 32)
+
+
+def test_sampled_queries_reproduce_the_attention():
+    queries, keys = random_attention()
+    evidence = read([25, 15], sample=6)
+    allowed = evidence.sample_index[:, None] >= torch.arange(40)
+    whole = explicit_map(queries, keys, 0.4, causal(0, 40, 40))
+    found = explicit_map(evidence.sample, keys, evidence.scale, allowed)
+    assert torch.allclose(found, whole[:, evidence.sample_index], atol=1e-5)

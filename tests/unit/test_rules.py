@@ -1,12 +1,21 @@
 """From YAML to rules: closed tables, checked fields."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
+from flowmm.budgets import BUDGETS
 from flowmm.errors import UnknownNameError, UsageError
+from flowmm.merges import MERGES
 from flowmm.merges.flow_guided import FlowGuided
 from flowmm.profiles import Method, Rule, load_method, method_names
+from flowmm.refit import Refit
 from flowmm.rules import build_rules
+from flowmm.scores import SCORES
 from flowmm.scores.attention import Attention
+
+DOCS = Path(__file__).parents[2] / "docs" / "profiles.md"
 
 
 def method(score: dict, merge: dict | None = None) -> Method:
@@ -56,3 +65,27 @@ def test_every_shipped_method_has_rules_and_records_what_they_need(name):
     rules = build_rules(shipped)
     assert shipped.observe.tail >= getattr(rules.score, "window", 0)
     assert shipped.observe.cumulative == ("cumulative" in rules.needs)
+    assert shipped.observe.sample > 0 or "sample" not in rules.needs
+
+
+def test_the_fields_of_a_refit_are_checked_like_those_of_a_rule():
+    plain = method({"rule": "knorm"})
+    assert build_rules(plain).refit is None
+    assert "references" not in build_rules(plain).needs
+    fitted = build_rules(plain.model_copy(update={"refit": {"values": False, "ridge": 0.5}}))
+    assert fitted.refit == Refit(values=False, ridge=0.5)
+    assert "references" in fitted.needs
+    with pytest.raises(
+        UsageError, match=r"method mine: refit: ridge should be greater than 0, found 0.*; .*'iterations'"
+    ):
+        build_rules(plain.model_copy(update={"refit": {"ridge": 0.0, "iteration": 3}}))
+
+
+@pytest.mark.parametrize("table", [SCORES, BUDGETS, MERGES], ids=["scores", "budgets", "merges"])
+def test_every_rule_and_field_is_explained_in_the_docs(table):
+    rows = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    for name, rule in table.items():
+        explained = "".join(row for row in rows if f"`{name}`" in row.split("|")[1])
+        assert explained, name
+        for field in fields(rule):
+            assert f"`{field.name}`" in explained, (name, field.name)

@@ -8,15 +8,16 @@ import torch
 from flowmm.budgets.choose import Ranking, slots_to_keep
 from flowmm.budgets.everything import Everything
 from flowmm.budgets.uniform import Uniform
+from tests.unit.plain_layers import P, T, layer
 
 
-def ranking(scores, count, *, protected=(), lengths=None) -> Ranking:
+def ranking(scores, count, *, protected=(), lengths=None, modality=None) -> Ranking:
+    """Slots of keys that do not matter; protected ones are template tokens."""
     scores = torch.tensor(scores)
     heads, slots = scores.shape
-    living = torch.arange(slots) < torch.tensor(lengths or [slots] * heads)[:, None]
-    guarded = torch.zeros(heads, slots, dtype=torch.bool)
-    guarded[:, list(protected)] = True
-    return Ranking(scores, living, guarded & living, count)
+    kinds = torch.tensor([modality or [T] * slots]).repeat(heads, 1)
+    kinds[:, list(protected)] = P
+    return Ranking(scores, layer([[[0.0]] * slots] * heads, lengths=lengths, modality=kinds.tolist()), count)
 
 
 def slots(mask: torch.Tensor) -> list[list[int]]:

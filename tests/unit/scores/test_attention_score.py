@@ -77,7 +77,7 @@ def test_the_windows_own_slots_come_first_the_newest_highest():
 
 
 def test_fewer_queries_than_the_window_are_an_error_unless_they_are_the_whole_context():
-    with pytest.raises(UsageError, match="looks through 3 queries, but 2 were recorded"):
+    with pytest.raises(UsageError, match="looks through the last 3 queries, but 2 were recorded"):
         Attention(window=3)(FOUR, TWO_QUERIES, 0)
     short = layer(keys(1, 1), position=[[0, 1]])
     whole = evidence([[[1.0, 0.0], [1.0, 0.0]]], [0, 1])

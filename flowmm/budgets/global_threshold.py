@@ -1,0 +1,77 @@
+"""One threshold over the slots of all layers and heads (KVzip)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from flowmm.budgets.choose import Ranking, choose
+from flowmm.context import Modality
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class GlobalThreshold:
+    """The highest scores of all layers and heads together; heads keep different numbers (KVzip, arXiv 2505.23416).
+
+    Only for scores that mean the same everywhere, such as attention; the guards come before the threshold.
+
+    Attributes:
+        floor: a head keeps at least this share of the ``count`` that a uniform budget would give it.
+        modality_floor: in each head, text and images each keep at least this share of what chance would leave them,
+            which is ``count`` times their share of the head's free slots.
+        alive: this share of the tokens, the highest by their best score in any layer and head, keeps that slot
+            (against eviction from every head: Physics of KV compression, arXiv 2603.01426).
+    """
+
+    counted: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
+    floor: Share = 0.0
+    modality_floor: Share = 0.0
+    alive: Share = 0.0
+
+    def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
+        """``[H_kv, S]`` bool per layer; all together exactly as many slots as a uniform budget keeps."""
+        layers = list(rankings)
+        guards = alive(layers, self.alive)
+        tiers = [self._tier(ranking, guard).flatten() for ranking, guard in zip(layers, guards, strict=True)]
+        scores = torch.cat([ranking.scores.flatten() for ranking in layers])
+        total = sum(ranking.count * ranking.scores.shape[0] for ranking in layers)
+        kept = choose(scores[None], torch.cat(tiers)[None], total)[0]
+        for ranking, mine in zip(layers, torch.split(kept, [len(tier) for tier in tiers]), strict=True):
+            yield mine.view_as(ranking.scores)
+
+    def _tier(self, ranking: Ranking, guarded: Tensor) -> Tensor:
+        """``[H_kv, S]``: 2 for protected slots, 1 for guarded ones, 0 for others, -1 for padding."""
+        plain = (ranking.living.int() - 1).masked_fill(ranking.protected, 2)
+        guarded = guarded | choose(ranking.scores, plain, round(self.floor * ranking.count))
+        free = plain == 0
+        for modality in (Modality.TEXT, Modality.VISUAL):
+            mine = free & (ranking.layer.modality == modality)
+            expected = ranking.count * mine.sum(1) / free.sum(1).clamp_min(1)  # [H_kv]
+            guarded = guarded | choose(ranking.scores, mine.int() - 1, (self.modality_floor * expected).round())
+        return torch.where(guarded & free, 1, plain)
+
+
+def alive(layers: Sequence[Ranking], share: float) -> list[Tensor]:
+    """Per layer ``[H_kv, S]`` bool: the best slot of each of the ``share`` of the tokens whose best slots are best."""
+    num_tokens = 1 + max(int(ranking.layer.position.max()) for ranking in layers)
+    best = layers[0].scores.new_full((num_tokens,), float("-inf"))
+    for ranking in layers:
+        scores = ranking.scores.masked_fill(~ranking.living, float("-inf"))
+        best = best.scatter_reduce(0, ranking.layer.position.long().flatten(), scores.flatten(), "amax")
+    number = round(share * int((best > float("-inf")).sum()))
+    important = choose(best[None], torch.zeros_like(best, dtype=torch.int)[None], number)[0]
+    found = []
+    for ranking in layers:
+        position = ranking.layer.position.long()
+        mine = important[position] & (ranking.scores == best[position]) & ranking.living
+        found.append(mine)
+        important = important.scatter(0, position[mine], False)  # one layer is enough
+    return found

@@ -1,0 +1,69 @@
+"""One threshold over layers and heads, and its guards."""
+
+import torch
+
+from flowmm.budgets.global_threshold import GlobalThreshold
+from tests.unit.budgets.test_budgets import ranking, slots
+from tests.unit.plain_layers import T, V
+
+LOW = [[0.1, 0.2, 0.3, 0.4]]
+HIGH = [[5.0, 6.0, 7.0, 8.0]]
+
+
+def kept(*layers, **guards) -> list[list[list[int]]]:
+    return [slots(mask) for mask in GlobalThreshold(**guards)(list(layers))]
+
+
+def test_the_highest_scores_of_all_layers_and_heads_stay():
+    assert kept(ranking(LOW + HIGH, 2), ranking([[0.0, 9.0, 0.0, 0.35]], 2)) == [[[3], [0, 1, 2, 3]], [[1]]]
+
+
+def test_protected_slots_stay_whatever_their_score_and_are_counted():
+    assert kept(ranking(LOW + HIGH, 2, protected=[0])) == [[[0], [0, 2, 3]]]
+
+
+def test_a_head_keeps_its_floor():
+    # Half of the four slots a head would keep: two, of the head that has low scores.
+    assert kept(ranking(LOW + HIGH, 3), floor=0.7) == [[[2, 3], [0, 1, 2, 3]]]
+    assert kept(ranking(LOW + HIGH, 2), floor=0.5) == [[[3], [1, 2, 3]]]
+
+
+def test_each_modality_keeps_its_floor_in_each_head():
+    # Of two slots a head, chance leaves one to each modality.
+    both = ranking([[0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0]], 2, modality=[V, V, T, T])
+    assert kept(both, modality_floor=1.0) == [[[1, 3], [1, 3]]]
+    assert kept(both) == [[[], [0, 1, 2, 3]]]
+
+
+def test_important_tokens_stay_alive_in_the_head_that_scores_them_best():
+    # Every token's best slot stays: token 0 in head 0, 1 and 2 in head 1; one place is left for 8.0.
+    one = ranking([[0.3, 0.1, 0.1, 0.0], [0.2, 0.2, 0.2, 8.0]], 2)
+    assert kept(one, alive=1.0) == [[[0], [1, 2, 3]]]
+    # Of two layers, the better one keeps it.
+    first, second = ranking([[0.5, 7.0, 6.0]], 1), ranking([[0.4, 9.0, 8.0]], 2)
+    assert kept(first, second) == [[[1]], [[1, 2]]]
+    assert kept(first, second, alive=1.0) == [[[0]], [[1, 2]]]
+
+
+def test_one_layer_is_enough_to_keep_a_token_alive():
+    # Token 0 is as good in both layers; the first keeps it, and tokens 1 and 2 keep their place in the second.
+    first, second = ranking([[5.0, 0.0, 0.0]], 1), ranking([[5.0, 0.1, 0.2]], 2)
+    assert kept(first, second, alive=1.0) == [[[0]], [[1, 2]]]
+
+
+def test_alive_takes_the_share_of_tokens_that_score_best():
+    first, second = ranking([[0.5, 0.6, 6.0]], 1), ranking([[0.4, 9.0, 8.0]], 1)
+    assert kept(first, second, alive=0.34) == [[[]], [[1, 2]]]
+    assert kept(first, second, alive=1.0) == [[[]], [[1, 2]]]  # guards beyond the budget: the best of them
+
+
+def test_padding_is_never_kept_and_the_total_is_exact():
+    ragged = ranking([[0.1, 9.0, 9.0], [0.5, 0.6, 0.7]], 2, lengths=[1, 3])
+    assert kept(ragged, floor=0.5, alive=1.0) == [[[0], [0, 1, 2]]]
+
+
+def test_the_total_is_exact_over_many_layers():
+    generator = torch.Generator().manual_seed(0)
+    layers = [ranking(torch.rand(3, 40, generator=generator).tolist(), 7, protected=[0, 1]) for _ in range(5)]
+    masks = list(GlobalThreshold(floor=0.3, alive=0.2, modality_floor=0.1)(layers))
+    assert sum(int(mask.sum()) for mask in masks) == 5 * 3 * 7

@@ -128,18 +128,43 @@ def _reading_levels() -> list[Level]:
     ]
 
 
+def _screen(rng: Random, rows: int) -> Segment:
+    most = rows * 28 // 36
+    facts = rng.randint(2, min(4, most))
+    return _page(facts, rng.randint(0, min(1, most - facts)))
+
+
+def _papers(rng: Random, screens: int, texts: int, rows: int, columns: int) -> Layout:
+    """Short documents as the samples are: pages of a few lines, and screenshots among them."""
+    parts = [Segment(rng.randint(2, 6), rng.randint(0, 6)) for _ in range(texts)]
+    segments = _shuffled(rng, *parts, *(_screen(rng, rows) for _ in range(screens)))
+    facts = sum(segment.facts for segment in segments)
+    style = PageStyle((fonts.BUILT_IN, *_COMMON), (20, 24), (32, 44), blurred=0)
+    layout = Layout(segments, min(8, facts // 2), 1, rows=rows, columns=columns, style=style)
+    return replace(layout, near=rng.choice((0.0, 0.2)), longest=rng.choice((8, 10)), plain=rng.random() < 0.6)
+
+
+def _papers_levels() -> list[Level]:
+    def draw(rng: Random) -> Layout:
+        screens, texts = rng.choice(((1, 0), (1, rng.randint(1, 2)), (2, rng.randint(2, 5)), (2, rng.randint(2, 5))))
+        return _papers(rng, screens, texts, rng.randint(5, 8), rng.randint(9, 13))
+
+    return [draw]
+
+
 READING = "reading"  # the vision tower alone
 TRACKS: dict[str, list[Level]] = {
     "text": _text_levels(),
     "pages": _page_levels(),
     "mixed": _mixed_levels(),
+    "papers": _papers_levels(),
     READING: _reading_levels(),
 }
 STAGES: dict[str, dict[str, float]] = {
     "text": {"text": 1.0},
     "reading": {READING: 1.0},
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
-    "finish": {"text": 0.2, READING: 0.1, "pages": 0.3, "mixed": 0.4},  # once the vision tower reads
+    "finish": {"text": 0.15, READING: 0.05, "papers": 0.8},  # what the samples are made of
 }
 
 

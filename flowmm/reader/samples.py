@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pypdfium2 as pdfium
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from flowmm.reader import language
 from flowmm.reader.fonts import Face
@@ -18,8 +18,7 @@ from flowmm.reader.language import Fact
 from flowmm.reader.sheet import Line, put_text
 
 _PAGE = (298.0, 420.0)  # A6 in points
-_SCAN = (364, 504)  # pixels of a scanned page
-_FACTS = {"page 1": 4, "page 2": 4, "page 3": 4, "page 4": 4, "left.png": 4, "right.png": 4, "notes.txt": 8}
+_FACTS = {"page 1": 3, "page 2": 3, "page 3": 3, "page 4": 3, "left.png": 3, "right.png": 3, "notes.txt": 6}
 _ASKED = 2  # questions per place
 _STAMPS = re.compile(rb"(?<=<)[0-9A-F]{32}(?=>)|(?<=\(D:)[0-9]{14}")  # file ids and dates
 _PAPERS = ("white", "#f4f1e8", "#e8eef4", "#eef4e8")
@@ -82,7 +81,7 @@ def _lines(rng: Random, facts: list[Fact], fillers: int, letters: int) -> list[s
 def _prose(rng: Random, facts: list[Fact]) -> str:
     """Sentences with facts among them, two or three to a line."""
     sentences = [language.state(rng, fact, line=False) for fact in facts]
-    sentences += [language.sentence(rng) for _ in range(20)]
+    sentences += [language.sentence(rng) for _ in range(6)]
     rng.shuffle(sentences)
     lines = []
     while sentences:
@@ -91,16 +90,13 @@ def _prose(rng: Random, facts: list[Fact]) -> str:
 
 
 def _write_report(rng: Random, path: Path, facts: list[list[Fact]]) -> None:
-    """Pages 1 and 3 hold text objects, which give a text layer; pages 2 and 4 hold a picture, as a scanner gives."""
+    """Four pages of text objects, which give a text layer, as a word processor prints them."""
     document = pdfium.PdfDocument.new()
-    for number, stated in enumerate(facts, start=1):
+    for stated in facts:
         page = document.new_page(*_PAGE)
-        if number % 2:
-            face = Face(rng.choice(("Helvetica", "Times-Roman")), pdf=True)
-            for place, text in enumerate(_lines(rng, stated, 6, 34)):
-                put_text(document, page, face, 16, Line(text, 24, 44 + 34 * place))
-        else:
-            _insert(document, page, _scan(rng, stated))
+        face = Face(rng.choice(("Helvetica", "Times-Roman")), pdf=True)
+        for place, text in enumerate(_lines(rng, stated, 3, 34)):
+            put_text(document, page, face, 16, Line(text, 24, 44 + 34 * place))
         page.gen_content()
     written = io.BytesIO()
     document.save(written)
@@ -109,30 +105,9 @@ def _write_report(rng: Random, path: Path, facts: list[list[Fact]]) -> None:
     path.write_bytes(_STAMPS.sub(lambda stamp: b"0" * len(stamp[0]), written.getvalue()))
 
 
-def _insert(document: pdfium.PdfDocument, page: pdfium.PdfPage, picture: Image.Image) -> None:
-    jpeg = io.BytesIO()
-    picture.save(jpeg, "JPEG", quality=90)
-    item = pdfium.PdfImage.new(document)
-    item.load_jpeg(jpeg, inline=True)
-    item.set_matrix(pdfium.PdfMatrix().scale(*_PAGE))
-    page.insert_obj(item)
-
-
-def _scan(rng: Random, facts: list[Fact]) -> Image.Image:
-    picture = Image.new("L", _SCAN, rng.randint(235, 255))
-    _print(picture, _lines(rng, facts, 4, 26), size=22, ink=30, left=rng.randint(12, 30), top=48, pitch=44)
-    return picture.filter(ImageFilter.GaussianBlur(0.4))
-
-
 def _screenshot(rng: Random, facts: list[Fact]) -> Image.Image:
-    picture = Image.new("RGB", (rng.randint(290, 350), 224), rng.choice(_PAPERS))
-    _print(picture, _lines(rng, facts, 1, 22), size=20, ink="#202020", left=16, top=34, pitch=40)
+    picture = Image.new("RGB", (rng.randint(300, 350), 180), rng.choice(_PAPERS))
+    brush, font = ImageDraw.Draw(picture), ImageFont.load_default(22)
+    for place, text in enumerate(_lines(rng, facts, 1, 22)):
+        brush.text((16, 34 + 38 * place), text, font=font, fill="#202020", anchor="ls")
     return picture
-
-
-def _print(
-    picture: Image.Image, lines: list[str], *, size: int, ink: int | str, left: int, top: int, pitch: int
-) -> None:
-    brush, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
-    for place, text in enumerate(lines):
-        brush.text((left, top + pitch * place), text, font=font, fill=ink, anchor="ls")

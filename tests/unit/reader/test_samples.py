@@ -36,14 +36,14 @@ def test_questions_cover_every_place_with_held_out_keys(sample):
     assert all(is_held_out(q.text.removeprefix("What is the code of ")[:-1]) for q in sample.questions)
 
 
-def test_pages_one_and_three_have_a_text_layer_with_the_answers(sample):
+def test_every_page_of_the_report_has_a_text_layer_with_the_answers(sample):
     document = pdfium.PdfDocument(sample.files[0])
     layers = [page.get_textpage().get_text_range() for page in document]
     document.close()
-    assert (layers[1], layers[3]) == ("", "")
+    assert len(layers) == 4
     for question in sample.questions:
         key = question.text.removeprefix("What is the code of ")[:-1]
-        if question.place in ("page 1", "page 3"):
+        if question.place.startswith("page"):
             assert f"{key}: {question.expected}" in layers[int(question.place[-1]) - 1]
 
 

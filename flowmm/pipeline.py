@@ -290,6 +290,7 @@ class _Plan:
     """Method and profile, as far as they are known before the model is."""
 
     compression: CompressOptions
+    named: str | None  # profile that was asked for, by name or path
     profile: ModelProfile | None
     method: Method | None  # None: not known yet, or no compression
 
@@ -306,11 +307,11 @@ class _Plan:
         if name is None and model == "flowmm/reader":
             name = "reader"
         profile = None if name is None else load_profile(name)
-        return cls(compression, profile, cls._method(profile, compression))
+        return cls(compression, name, profile, cls._method(profile, compression))
 
     def completed(self, model_type: str) -> _Plan:
         """The same once the model is known."""
-        profile = load_profile(None if self.profile is None else self.profile.name, model_type)
+        profile = load_profile(self.named, model_type)
         return replace(self, profile=profile, method=self._method(profile, self.compression))
 
     @property

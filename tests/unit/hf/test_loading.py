@@ -93,7 +93,7 @@ def no_weights(folder: Path) -> None:
             "model.safetensors",
         ),
     ],
-    ids=["pickled weights", "no template", "damaged config", "damaged tokenizer", "no config", "unknown type", "damaged weights"],
+    ids=["pickle", "no template", "bad config", "bad tokenizer", "no config", "unknown type", "bad weights"],
 )
 def test_a_folder_that_cannot_be_used_is_an_error_of_two_lines(
     folder: Path, spoil: object, error: type[FlowmmError], message: str

@@ -1,0 +1,38 @@
+from random import Random
+
+import pytest
+
+from flowmm.reader import curriculum
+from flowmm.reader.curriculum import Progress
+from flowmm.reader.pages import CELL
+
+LEVELS = [(track, number) for track, levels in curriculum.TRACKS.items() for number in range(len(levels))]
+
+
+@pytest.mark.parametrize(("track", "level"), LEVELS)
+def test_a_level_asks_at_most_half_of_its_facts_and_its_lines_fit(track, level):
+    for seed in range(20):
+        layout = curriculum.TRACKS[track][level](Random(seed))
+        assert layout.questions * 2 <= sum(segment.facts for segment in layout.segments)
+        for segment in layout.segments:
+            lines = segment.facts + segment.fillers
+            assert not segment.page or lines * 24 <= layout.rows * CELL
+
+
+def test_a_stage_names_known_tracks():
+    assert all(track in curriculum.TRACKS for weights in curriculum.STAGES.values() for track in weights)
+
+
+def test_a_track_rises_when_mastered_and_only_by_its_own_level():
+    progress = Progress()
+    risen = [progress.record("text", 0, 1.0) for _ in range(30)]
+    assert risen.count(True) == 1
+    assert progress.levels == {"text": 1, "pages": 0, "mixed": 0, "reading": 0}
+    assert not any(progress.record("text", 0, 1.0) for _ in range(30))
+
+
+def test_the_last_level_has_no_next_one():
+    progress = Progress()
+    last = len(curriculum.TRACKS["pages"]) - 1
+    progress.levels["pages"] = last
+    assert not any(progress.record("pages", last, 1.0) for _ in range(60))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowmm.errors import MismatchError, UsageError
+from flowmm.pipeline import CompressOptions, ModelOptions, Question, ask_file, compress_file, prefill_file, verify_file
+from flowmm.records import Generation
+from tests.conformance.folders import make_folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelOptions:
+    return ModelOptions(str(make_folder("qwen2", tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> str:
+    path = tmp_path / "notes.txt"
+    path.write_text("Invoice 3921 amounts to 480.20 euros. " * 20)
+    return str(path)
+
+
+def test_a_small_file_is_the_same_made_at_once_or_from_the_full_one(
+    model: ModelOptions, notes: str, tmp_path: Path
+) -> None:
+    for method in ("snapkv", "h2o", "flowmm-paper", "random"):
+        options = CompressOptions(method=method, keep=0.3, seed=5)
+        prefill_file([notes], tmp_path / "once.kv", model=model, compression=options, kv_dtype="fp32", force=True)
+        full = CompressOptions(enabled=False)
+        prefill_file([notes], tmp_path / "full.kv", model=model, compression=full, kv_dtype="fp32", force=True)
+        compress_file(tmp_path / "full.kv", tmp_path / "later.kv", compression=options, kv_dtype="fp32", force=True)
+        once, later = (verify_file(tmp_path / name).header for name in ("once.kv", "later.kv"))
+        assert once.checksums == later.checksums, method
+
+
+def test_a_profile_may_be_a_file(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("extends: default\nmodel_type: qwen2\nmethod: keydiff\n")
+    options = CompressOptions(profile=str(profile))
+    header = prefill_file([notes], tmp_path / "ctx.kv", model=model, compression=options)
+    made = header.provenance.compression
+    assert made is not None
+    assert (made.profile, made.method, made.keep_asked) == ("mine", "keydiff", 0.2)
+
+
+def test_the_stored_probe_finds_other_results_from_the_same_weights(
+    model: ModelOptions, notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ctx.kv"
+    prefill_file([notes], path, model=model)
+    verdict = verify_file(path, model=model)
+    assert (verdict.model_matches, verdict.probe_matches) == (True, True)
+    assert verdict.probe_difference is not None
+    assert verdict.probe_difference < 1e-4
+    monkeypatch.setattr("flowmm.hf.answering.join", lambda first, second: second[0])  # a kernel that has gone wrong
+    with pytest.raises(MismatchError, match="probe logits"):
+        verify_file(path, model=model)
+
+
+def test_questions_are_answered_in_order_whatever_the_batch(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    path = tmp_path / "ctx.kv"
+    prefill_file([notes], path, model=model)
+    questions = [Question(f"What is {n}?", str(n)) for n in range(5)]
+    runs = []
+    for batch in (1, 2, 5):
+        settings = Generation(max_new_tokens=4, batch=batch)
+        answers = list(ask_file(path, questions, model=model, generation=settings))
+        assert [question.id for question, _ in answers] == ["0", "1", "2", "3", "4"]
+        runs.append([answer.token_ids for _, answer in answers])
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_streamed_text_is_the_answer(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    path = tmp_path / "ctx.kv"
+    prefill_file([notes], path, model=model)
+    pieces: list[str] = []
+    settings = Generation(max_new_tokens=12)
+    [(_, answer)] = ask_file(path, [Question("Total?")], model=model, generation=settings, on_text=pieces.append)
+    assert "".join(pieces).strip() == answer.text
+    assert (answer.finished, len(answer.token_ids)) in {("length", 12), ("stop", len(answer.token_ids))}
+
+
+def test_a_file_of_a_local_model_says_that_it_needs_its_folder(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    path = tmp_path / "ctx.kv"
+    prefill_file([notes], path, model=model)
+    with pytest.raises(UsageError, match="the model in a local folder 'tiny'"):
+        list(ask_file(path, [Question("Total?")]))
+
+
+def test_reading_leaves_what_the_run_cost_in_the_header(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    told: list[str] = []
+    header = prefill_file([notes], tmp_path / "ctx.kv", model=model, progress=lambda phase, *_: told.append(phase))
+    assert set(header.provenance.seconds) == {"read", "model", "vision", "prefill", "compress"}
+    assert header.provenance.peak_memory_bytes is not None
+    assert list(dict.fromkeys(told)) == ["read", "prefill", "compress", "write"]  # no image, so no vision

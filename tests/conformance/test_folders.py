@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,9 +139,9 @@ def test_spans_cover_what_each_part_became(loaded: LoadedModel) -> None:
             assert loaded.tokenizer.decode(ids).strip() == str(part.payload).strip()
 
 
-def test_an_image_for_a_text_only_model_is_an_error_that_says_so(loaded: LoadedModel) -> None:
-    if loaded.family.name not in TEXT_ONLY:
-        pytest.skip("this family sees")
+@pytest.mark.parametrize("family", TEXT_ONLY)
+def test_an_image_for_a_text_only_model_is_an_error_that_says_so(family: str, tmp_path: Path) -> None:
+    loaded = load_model(str(make_folder(family, tmp_path / family)), device="cpu")
     with pytest.raises(UsageError, match="reads text only"):
         context_prompt([Part("image", picture(1, 16, 16), Source("b.png", "0" * 64, "image"))], loaded)
 

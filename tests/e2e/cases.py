@@ -162,7 +162,7 @@ CASES: tuple[Case, ...] = (
     Case("bad pages", f"{PREFILL} --pages 4-1", 2),
     Case("output exists", "flowmm prefill notes.txt -o ctx.kv", 2),
     Case("no question", "flowmm ask ctx.kv", 2),
-    Case("small file compressed again", "flowmm compress ctx.kv -o out.kv --keep 0.1", 2),
+    Case("small file compressed again", "flowmm compress ctx.kv -o out.kv --keep 0.1 --method snapkv", 2),
     Case("answers exist", "flowmm ask ctx.kv -i q.jsonl -o old.jsonl", 2, old_answers),
     Case("missing document", "flowmm prefill missing.pdf -o out.kv", 3),
     Case("a folder as document", "flowmm prefill folder -o out.kv", 3, lambda f: (f / "folder").mkdir(exist_ok=True)),

@@ -92,6 +92,8 @@ def ask(
         questions = open_answers(output_file, questions, resume=resume)
     elif resume:
         raise UsageError("--resume without -o", "Name the answers file to go on with: -o answers.jsonl --resume.")
+    if not questions and not quiet:
+        output.say(f"{output_file}: every question is answered already")
     from flowmm import Generation, ask_file
 
     streaming = not (many or json or output_file) and sys.stdout.isatty()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flowmm.errors import MismatchError, UsageError
@@ -15,34 +14,21 @@ from flowmm.header import Header, read_header
 from flowmm.header import verify as verify_checksums
 from flowmm.hf.hub import READER
 from flowmm.inputs.options import ReadOptions
-from flowmm.profiles import Method, ModelProfile, load_method, load_profile, method_names
+from flowmm.plan import Clock, Plan
+from flowmm.plan import CompressOptions as CompressOptions
+from flowmm.plan import Progress as Progress
+from flowmm.profiles import Method, ModelProfile, load_method, method_names
 from flowmm.records import Answer, Generation, ModelOptions, Part, Provenance
 
 if TYPE_CHECKING:
     from flowmm.context import ContextCache
     from flowmm.hf.loading import LoadedModel
 
-Progress = Callable[[str, int, int], None]  # phase (read, model, vision, prefill, compress, write), done, total
 Notice = Callable[[str], None]
 
-DEFAULT_KEEP = 0.2
 _READ = ReadOptions()
 _MODEL = ModelOptions()
 _GREEDY = Generation()
-
-
-@dataclass(frozen=True)
-class CompressOptions:
-    """How much to keep and by which method. ``enabled=False`` is ``--no-compress``."""
-
-    enabled: bool = True
-    method: str | None = None  # None: the profile's
-    profile: str | None = None  # None: FLOWMM_PROFILE, else the model's own
-    keep: float | None = None  # share of the slots; None with keep_tokens None: DEFAULT_KEEP
-    keep_tokens: int | None = None
-    seed: int = 0
-
-
 _COMPRESS = CompressOptions()
 
 
@@ -93,8 +79,8 @@ def prefill_file(
 
     check_target(output, force=force)
     name = _chosen_model(model)
-    plan = _Plan.early(name, compression)
-    clock = _Clock(progress)
+    plan = Plan.early(name, compression)
+    clock = Clock(progress)
     parts = read_documents(
         paths, plan.reading(read), on_file=lambda _, done, total: clock.progress("read", done, total)
     )
@@ -192,10 +178,10 @@ def compress_file(
         raise UsageError(f"{output}: is both source and output", "Name another file with -o; the full one is kept.")
     header = read_header(source)
     model = header.provenance.model
-    plan = _Plan.early(model.id, compression).completed(model.model_type)
+    plan = Plan.early(model.id, compression).completed(model.model_type)
     if plan.method is None:
         raise UsageError("there is nothing to do without compression", "Leave --no-compress away.")
-    clock = _Clock(progress)
+    clock = Clock(progress)
     clock.progress("read", 0, 1)
     cache = load(source)
     clock.lap("read")
@@ -285,66 +271,16 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Method and profile, as far as they are known before the model is."""
-
-    compression: CompressOptions
-    named: str | None  # profile that was asked for, by name or path
-    profile: ModelProfile | None
-    method: Method | None  # None: not known yet, or no compression
-
-    @classmethod
-    def early(cls, model: str, compression: CompressOptions) -> _Plan:
-        """What can be known, and refused, before the long work."""
-        if compression.keep is not None and not 0 < compression.keep <= 1:
-            raise UsageError(f"--keep {compression.keep}: is not above 0 and at most 1", "0.1 or 10% keeps a tenth.")
-        if compression.keep_tokens is not None and compression.keep_tokens < 1:
-            raise UsageError(f"--keep-tokens {compression.keep_tokens}: is less than 1", "Give a number of slots.")
-        if compression.keep is not None and compression.keep_tokens is not None:
-            raise UsageError("both --keep and --keep-tokens were given", "Give one of the two.")
-        name = compression.profile or os.environ.get("FLOWMM_PROFILE")
-        if name is None and model == "flowmm/reader":
-            name = "reader"
-        profile = None if name is None else load_profile(name)
-        return cls(compression, name, profile, cls._method(profile, compression))
-
-    def completed(self, model_type: str) -> _Plan:
-        """The same once the model is known."""
-        profile = load_profile(self.named, model_type)
-        return replace(self, profile=profile, method=self._method(profile, self.compression))
-
-    @property
-    def known_profile(self) -> ModelProfile:
-        """The profile of a completed plan."""
-        assert self.profile is not None
-        return self.profile
-
-    def reading(self, read: ReadOptions) -> ReadOptions:
-        """Reading with the pixel budget of the profile, unless one was asked for."""
-        budget = self.profile.max_pixels if self.profile is not None else None
-        return replace(read, max_pixels=budget) if read.max_pixels is None else read
-
-    @staticmethod
-    def _method(profile: ModelProfile | None, compression: CompressOptions) -> Method | None:
-        name = compression.method or (profile.method if profile is not None else None)
-        return load_method(name) if name is not None and compression.enabled else None
-
-
 def _compressed(
     cache: ContextCache, method: Method, profile: ModelProfile, options: CompressOptions, progress: Progress
 ) -> ContextCache:
     from flowmm.compress import compress
-    from flowmm.rules import build_rules
 
-    keep = options.keep
-    if keep is None and options.keep_tokens is None and build_rules(method).budget.counted:
-        keep = DEFAULT_KEEP
     return compress(
         cache,
         method,
         profile=profile,
-        keep=keep,
+        keep=options.keep,
         keep_tokens=options.keep_tokens,
         seed=options.seed,
         progress=lambda done, total: progress("compress", done, total),
@@ -367,25 +303,3 @@ def _finished(
 def _chosen_model(model: ModelOptions) -> str:
     """What to read documents with: the flag, else FLOWMM_MODEL, else the embedded reader."""
     return model.name or os.environ.get("FLOWMM_MODEL") or READER
-
-
-class _Clock:
-    """Seconds by phase, and progress that may go nowhere."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._told = progress
-        self._last = perf_counter()
-
-    def progress(self, phase: str, done: int, total: int) -> None:
-        if self._told is not None:
-            self._told(phase, done, total)
-
-    def lap(self, phase: str) -> None:
-        """Everything since the last lap was this phase."""
-        now = perf_counter()
-        self.seconds[phase], self._last = now - self._last, now
-
-    def skip(self) -> None:
-        """What came since the last lap was timed elsewhere."""
-        self._last = perf_counter()

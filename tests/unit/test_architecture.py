@@ -17,7 +17,7 @@ LEVELS = {
     | {"yamlfile"},
     2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
     3: {"hf", "reader", "rules"},
-    4: {"answer", "compress", "observe", "prefill", "probe", "store"},
+    4: {"answer", "compress", "observe", "plan", "prefill", "probe", "store"},
     5: {"demo", "doctor", "pipeline", "selfcheck", "sessions"},
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}

@@ -1,0 +1,95 @@
+"""What a job is going to do, as far as it is known before the model is, and how long its phases take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from flowmm.errors import UsageError
+from flowmm.inputs.options import ReadOptions
+from flowmm.profiles import Method, ModelProfile, load_method, load_profile
+
+Progress = Callable[[str, int, int], None]  # phase (read, model, vision, prefill, compress, write), done, total
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """How much to keep and by which method. ``enabled=False`` is ``--no-compress``."""
+
+    enabled: bool = True
+    method: str | None = None  # None: the profile's
+    profile: str | None = None  # None: FLOWMM_PROFILE, else the model's own
+    keep: float | None = None  # share of the slots; None with keep_tokens None: compress.DEFAULT_KEEP
+    keep_tokens: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Method and profile, as far as they are known before the model is."""
+
+    compression: CompressOptions
+    named: str | None  # profile that was asked for, by name or path
+    profile: ModelProfile | None
+    method: Method | None  # None: not known yet, or no compression
+
+    @classmethod
+    def early(cls, model: str, compression: CompressOptions) -> Plan:
+        """What can be known, and refused, before the long work."""
+        if compression.keep is not None and not 0 < compression.keep <= 1:
+            raise UsageError(f"--keep {compression.keep}: is not above 0 and at most 1", "0.1 or 10% keeps a tenth.")
+        if compression.keep_tokens is not None and compression.keep_tokens < 1:
+            raise UsageError(f"--keep-tokens {compression.keep_tokens}: is less than 1", "Give a number of slots.")
+        if compression.keep is not None and compression.keep_tokens is not None:
+            raise UsageError("both --keep and --keep-tokens were given", "Give one of the two.")
+        name = compression.profile or os.environ.get("FLOWMM_PROFILE")
+        if name is None and model == "flowmm/reader":
+            name = "reader"
+        profile = None if name is None else load_profile(name)
+        return cls(compression, name, profile, cls._method(profile, compression))
+
+    def completed(self, model_type: str) -> Plan:
+        """The same once the model is known."""
+        profile = load_profile(self.named, model_type)
+        return replace(self, profile=profile, method=self._method(profile, self.compression))
+
+    @property
+    def known_profile(self) -> ModelProfile:
+        """The profile of a completed plan."""
+        assert self.profile is not None
+        return self.profile
+
+    def reading(self, read: ReadOptions) -> ReadOptions:
+        """Reading with the pixel budget of the profile, unless one was asked for."""
+        budget = self.profile.max_pixels if self.profile is not None else None
+        return replace(read, max_pixels=budget) if read.max_pixels is None else read
+
+    @staticmethod
+    def _method(profile: ModelProfile | None, compression: CompressOptions) -> Method | None:
+        name = compression.method or (profile.method if profile is not None else None)
+        return load_method(name) if name is not None and compression.enabled else None
+
+
+class Clock:
+    """Seconds by phase, and progress that may go nowhere."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._told = progress
+        self._last = perf_counter()
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Pass on how far a phase is."""
+        if self._told is not None:
+            self._told(phase, done, total)
+
+    def lap(self, phase: str) -> None:
+        """Everything since the last lap was this phase."""
+        now = perf_counter()
+        self.seconds[phase], self._last = now - self._last, now
+
+    def skip(self) -> None:
+        """What came since the last lap was timed elsewhere."""
+        self._last = perf_counter()

@@ -25,6 +25,7 @@ def test_ctrl_c_during_prefill_leaves_no_file(workshop):
         stderr=theirs,
         stdout=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
     )
     os.close(theirs)
     seen = _wait_for(ours, b"prefill")
@@ -43,7 +44,12 @@ def test_ctrl_c_during_ask_keeps_the_answers_that_were_written(workshop):
     out = workshop / "stopped.jsonl"
     command = [*FLOWMM, "ask", "full.kv", "-i", "many.jsonl", "-o", out.name, "--batch", "1", "-q"]
     process = subprocess.Popen(
-        command, cwd=workshop, env=environment(workshop), stderr=subprocess.PIPE, start_new_session=True
+        command,
+        cwd=workshop,
+        env=environment(workshop),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
     )
     deadline = time.monotonic() + PATIENCE
     while not (out.exists() and out.stat().st_size) and time.monotonic() < deadline:
@@ -53,6 +59,11 @@ def test_ctrl_c_during_ask_keeps_the_answers_that_were_written(workshop):
     assert (process.returncode, errors) == (130, b"interrupted\n")
     written = _complete_lines(out)
     assert 1 <= len(written) < 400
+
+
+def _hear_ctrl_c() -> None:
+    """A shell starts background jobs with the signal ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_for(terminal: int, text: bytes) -> bytes:

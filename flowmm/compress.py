@@ -116,6 +116,11 @@ def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
         "sample": "queries from all over the context",
         "references": "at least two reference queries to refit",
     }
+    for need in rules.needs:
+        kind, _, name = need.partition("observed.")
+        if not kind:
+            there[need] = bool(evidence) and all(name in one.observed for one in evidence)
+            names[need] = f"what the pass {name!r} sees"
     missing = [names[need] for need in sorted(rules.needs & names.keys()) if not there[need]]
     if missing and (cache.provenance.compression is not None or cache.keep < 1):
         what = f"the context is already compressed, but method {method.name} needs {' and '.join(missing)}"

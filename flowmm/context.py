@@ -106,12 +106,18 @@ class Evidence:
     flow: LayerFlow | None = None
     sample: Tensor | None = None  # [H_q, M, D] post-RoPE queries from all over the context, for refit and diagnostics
     sample_index: Tensor | None = None  # [M] int64, the token of each; None exactly when sample is
+    asking: Tensor | None = None  # [H_q, R, D] post-RoPE queries of what was fed behind the context; they see all of it
+    observed: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # each [H_kv, S] float32: by pass, the largest attention
+    value_weight: Tensor | None = None  # [H_kv, S] float32: |W_O v|
 
     @property
     def num_references(self) -> int:
-        """Tokens whose queries were recorded."""
+        """Queries that were recorded, those of one token counted once."""
         sampled = [] if self.sample_index is None else self.sample_index.tolist()
-        return len({*self.query_index.tolist(), *sampled})
+        asking = 0 if self.asking is None else self.asking.shape[1]
+        return len({*self.query_index.tolist(), *sampled}) + asking
 
 
 @dataclass(frozen=True)

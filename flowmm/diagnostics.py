@@ -51,7 +51,8 @@ def _loss(
     output = before.output.sum(0) * sees
     parts = (after.output - before.output) * sees  # [C, H_kv, G, N, D]
     missed = parts.sum(0)
-    asking = modality.to(held.index.device)[held.index]  # [N]
+    behind = modality.new_full((1,), Modality.TEXT)  # what is fed behind the context is text
+    asking = torch.cat([modality, behind]).to(held.index.device)[held.index]  # [N]
     by_query = {kind: _relative(missed[:, :, asking == kind], output[:, :, asking == kind]) for kind in kinds}
     by_slot = {kind: _relative(part, output) for kind, part in zip(kinds, parts, strict=True)}
     return LayerLoss(_relative(missed, output), _named(by_query), _named(by_slot), _consensus(before))

@@ -57,6 +57,9 @@ class EvidenceGeometry:
     query_dtype: str  # a value of KV_DTYPES
     has_cumulative: bool
     num_sampled: int = 0
+    num_asking: int = 0
+    observed: tuple[str, ...] = ()  # passes that looked at the slots
+    has_value_weight: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,13 @@ def tensor_specs(document: Document) -> dict[str, Spec]:
             sample = (evidence.num_heads, evidence.num_sampled, layer.head_size)
             shapes[f"layers.{i}.evidence.sample"] = (evidence.query_dtype, sample)
             shapes[f"layers.{i}.evidence.sample_index"] = ("I64", (evidence.num_sampled,))
+        if evidence.num_asking:
+            asking = (evidence.num_heads, evidence.num_asking, layer.head_size)
+            shapes[f"layers.{i}.evidence.asking"] = (evidence.query_dtype, asking)
+        for name in evidence.observed:
+            shapes[f"layers.{i}.evidence.observed.{name}"] = ("F32", (layer.num_slots,))
+        if evidence.has_value_weight:
+            shapes[f"layers.{i}.evidence.value_weight"] = ("F32", (layer.num_slots,))
     shapes["modality"] = ("U8", (document.num_tokens,))
     # Larger items first, so that each tensor lies on a multiple of its item size, as mapping readers like it.
     in_order = sorted(shapes.items(), key=lambda item: -ITEM_BYTES[item[1][0]])
@@ -258,7 +268,11 @@ def _check_document(document: Document) -> None:
         raise MalformedError(f"document.evidence: {len(document.evidence)} layers, expected {len(document.layers)}")
     for i, (layer, evidence) in enumerate(zip(document.layers, document.evidence, strict=True)):
         heads = evidence.num_heads
-        if heads < 1 or heads % len(layer.lengths) or min(evidence.num_queries, evidence.num_sampled) < 0:
+        if (
+            heads < 1
+            or heads % len(layer.lengths)
+            or min(evidence.num_queries, evidence.num_sampled, evidence.num_asking) < 0
+        ):
             raise MalformedError(f"document.evidence[{i}]: {heads} query heads for {len(layer.lengths)} heads")
         if evidence.query_dtype not in KV_DTYPES.values():
             raise MalformedError(f"document.evidence[{i}].query_dtype: {evidence.query_dtype!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,8 @@ from flowmm.inputs.options import ReadOptions
 from flowmm.plan import Clock, Plan
 from flowmm.plan import CompressOptions as CompressOptions
 from flowmm.plan import Progress as Progress
-from flowmm.profiles import Method, ModelProfile, load_method, method_names
-from flowmm.records import Answer, Generation, ModelOptions, Part, Provenance
+from flowmm.profiles import Method, ModelProfile
+from flowmm.records import Answer, Generation, ModelOptions
 
 if TYPE_CHECKING:
     from flowmm.context import ContextCache
@@ -87,6 +86,7 @@ def prefill_file(
     clock.lap("read")
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
+    from flowmm.contexts import read_context
     from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
     from flowmm.store import save
 
@@ -102,7 +102,15 @@ def prefill_file(
     clock.lap("model")
     plan = plan.completed(loaded.family.name)
     cache = read_context(
-        parts, loaded, plan.method, system=system, chunk_tokens=chunk_tokens, progress=clock.progress, notice=notice
+        parts,
+        loaded,
+        plan.method,
+        passes=plan.passes,
+        system=system,
+        chunk_tokens=chunk_tokens,
+        seed=compression.seed,
+        progress=clock.progress,
+        notice=notice,
     )
     clock.seconds |= cache.provenance.seconds
     clock.skip()
@@ -114,50 +122,6 @@ def prefill_file(
     header = save(cache, output, kv_dtype=kv_dtype, force=force)
     clock.progress("write", 1, 1)
     return header
-
-
-def read_context(
-    parts: Sequence[Part],
-    loaded: LoadedModel,
-    method: Method | None,
-    *,
-    system: str | None = None,
-    chunk_tokens: int = 2048,
-    progress: Progress | None = None,
-    notice: Notice | None = None,
-) -> ContextCache:
-    """The full cache of a context, with the evidence that ``method`` needs; None: that any shipped method needs."""
-    from flowmm.context import ContextCache
-    from flowmm.hf.prompt import context_prompt
-    from flowmm.observe.tail import Recorder
-    from flowmm.prefill import prefill
-    from flowmm.selfcheck import check_against_transformers
-
-    prompt = context_prompt(parts, loaded, system=system, notice=notice)
-    if not loaded.family.verified:
-        difference = check_against_transformers(prompt, loaded)
-        if notice is not None:
-            checked = f"the beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
-            notice(f"{loaded.family.name} is no verified family; {checked}")
-    observed = [method.observe] if method is not None else [load_method(name).observe for name in method_names()]
-    recorder = Recorder(
-        len(loaded.family.windows),
-        prompt.modality,
-        tail=max(one.tail for one in observed),
-        cumulative=any(one.cumulative for one in observed),
-        sample=max(one.sample for one in observed),
-    )
-    full = prefill(prompt, loaded, chunk_tokens=chunk_tokens, observer=recorder, progress=progress)
-    evidence = recorder.evidence()
-    provenance = Provenance(
-        model=loaded.identity,
-        sources=prompt.spans,
-        flow=tuple(one.flow for one in evidence),
-        seconds=full.seconds,
-        versions=versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return ContextCache(full.layers, full.modality, full.next_position, provenance, evidence)
 
 
 def compress_file(
@@ -260,15 +224,6 @@ def verify_file(path: str | Path, *, model: ModelOptions | None = None) -> Verdi
             "Same weights, other results: check --dtype, the device and the versions of torch and transformers.",
         )
     return replace(verdict, model_matches=True, probe_matches=True, probe_difference=difference)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made a file."""
-    import platform
-    from importlib.metadata import version
-
-    libraries = ("flowmm", "torch", "transformers")
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
 def _compressed(

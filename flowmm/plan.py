@@ -34,6 +34,7 @@ class Plan:
     named: str | None  # profile that was asked for, by name or path
     profile: ModelProfile | None
     method: Method | None  # None: not known yet, or no compression
+    passes: Method | None  # without compression, the method that a full file is made ready for
 
     @classmethod
     def early(cls, model: str, compression: CompressOptions) -> Plan:
@@ -48,12 +49,13 @@ class Plan:
         if name is None and model == "flowmm/reader":
             name = "reader"
         profile = None if name is None else load_profile(name)
-        return cls(compression, name, profile, cls._method(profile, compression))
+        return cls(compression, name, profile, *cls._methods(profile, compression))
 
     def completed(self, model_type: str) -> Plan:
         """The same once the model is known."""
         profile = load_profile(self.named, model_type)
-        return replace(self, profile=profile, method=self._method(profile, self.compression))
+        method, passes = self._methods(profile, self.compression)
+        return replace(self, profile=profile, method=method, passes=passes)
 
     @property
     def known_profile(self) -> ModelProfile:
@@ -67,9 +69,11 @@ class Plan:
         return replace(read, max_pixels=budget) if read.max_pixels is None else read
 
     @staticmethod
-    def _method(profile: ModelProfile | None, compression: CompressOptions) -> Method | None:
+    def _methods(profile: ModelProfile | None, compression: CompressOptions) -> tuple[Method | None, Method | None]:
+        """The method to compress with, and the one to make a full file ready for."""
         name = compression.method or (profile.method if profile is not None else None)
-        return load_method(name) if name is not None and compression.enabled else None
+        method = None if name is None else load_method(name)
+        return (method, None) if compression.enabled else (None, method)
 
 
 class Clock:

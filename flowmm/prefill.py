@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from flowmm.context import LayerCache, Modality, Prompt
 from flowmm.errors import UnsupportedModelError, UsageError
 from flowmm.hf.attention import attention_of
-from flowmm.hf.embedding import Embedded, embed
+from flowmm.hf.embedded import EmbeddedContext, embed_all
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.reading import Observer, ReadingAttention
 
@@ -25,8 +26,13 @@ class FullRead:
 
     layers: tuple[LayerCache, ...]
     modality: Tensor  # [T] uint8
-    next_position: int
+    embedded: EmbeddedContext  # what went in, for passes that read it again
     seconds: Mapping[str, float]  # by phase: vision, prefill
+
+    @property
+    def next_position(self) -> int:
+        """The largest rotary position + 1."""
+        return self.embedded.next_position
 
 
 @torch.no_grad()
@@ -49,9 +55,10 @@ def prefill(
     """
     if chunk_tokens < 1:
         raise UsageError(f"--chunk-tokens {chunk_tokens}: is less than 1", "Give a number of tokens, such as 2048.")
+    told = progress or (lambda _phase, _done, _total: None)
     began = perf_counter()
     modality = prompt.modality
-    embedded = _embed_all(prompt, loaded, progress)
+    embedded = embed_all(loaded.model, prompt.pieces, partial(told, "vision"))
     seen = perf_counter()
     num_tokens = int(modality.shape[0])
     image_of = _image_of(modality) if loaded.family.bidirectional_images else None
@@ -65,80 +72,13 @@ def prefill(
             inputs = embedded.slice(start, end)
             decoder(**inputs, attention_mask=None, use_cache=False, flowmm=attention)
             start = end
-            if progress is not None:
-                progress("prefill", end, num_tokens)
+            told("prefill", end, num_tokens)
     layers = tuple(
         _layer(keys, values, modality, window)
         for keys, values, window in zip(attention.keys, attention.values, loaded.family.windows, strict=True)
     )
     seconds = {"vision": seen - began, "prefill": perf_counter() - seen}
-    return FullRead(layers, modality, embedded.next_position, seconds)
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """The whole context as the decoder takes it in."""
-
-    embeddings: Tensor  # [1, T, hidden]
-    position: Tensor  # [1, T] or [A, 1, T]
-    deepstack: tuple[Tensor, ...]  # each [visual tokens, hidden]
-    visual: Tensor | None  # [1, T] bool
-    next_position: int
-
-    def slice(self, start: int, end: int) -> dict[str, object]:
-        """Keyword arguments of the decoder for the tokens ``[start, end)``."""
-        inputs: dict[str, object] = {
-            "inputs_embeds": self.embeddings[:, start:end],
-            "position_ids": self.position[..., start:end],
-        }
-        if self.visual is not None and bool(self.visual[:, start:end].any()):
-            first, last = int(self.visual[:, :start].sum()), int(self.visual[:, :end].sum())
-            inputs["visual_pos_masks"] = self.visual[:, start:end]
-            inputs["deepstack_visual_embeds"] = [layer[first:last] for layer in self.deepstack]
-        return inputs
-
-
-def _embed_all(prompt: Prompt, loaded: LoadedModel, progress: Progress | None) -> _Inputs:
-    pieces: list[Embedded] = []
-    position = 0
-    images = sum(bool(piece.pixels) for piece in prompt.pieces)
-    seen = 0
-    for piece in prompt.pieces:
-        pieces.append(embed(loaded.model, piece, position))
-        position = int(pieces[-1].position.max()) + 1
-        if piece.pixels and progress is not None:
-            seen += 1
-            progress("vision", seen, images)
-    axes = max((piece.position.shape[0] for piece in pieces if piece.position.ndim == 3), default=0)
-    return _Inputs(
-        embeddings=torch.cat([piece.embeddings for piece in pieces], 1),
-        position=torch.cat([_with_axes(piece.position, axes) for piece in pieces], -1),
-        deepstack=_join_deepstack(pieces),
-        visual=_join_visual(pieces),
-        next_position=position,
-    )
-
-
-def _with_axes(position: Tensor, axes: int) -> Tensor:
-    """``[1, n]`` becomes ``[axes, 1, n]`` where other pieces have rotary axes of their own."""
-    return position.expand(axes, -1, -1) if axes and position.ndim == 2 else position
-
-
-def _join_deepstack(pieces: list[Embedded]) -> tuple[Tensor, ...]:
-    stacks = [piece.deepstack for piece in pieces if piece.deepstack]
-    return tuple(torch.cat(layer) for layer in zip(*stacks, strict=True))
-
-
-def _join_visual(pieces: list[Embedded]) -> Tensor | None:
-    if not any(piece.deepstack for piece in pieces):
-        return None
-    masks = [
-        torch.zeros(piece.embeddings.shape[:2], dtype=torch.bool, device=piece.embeddings.device)
-        if piece.visual is None
-        else piece.visual
-        for piece in pieces
-    ]
-    return torch.cat(masks, 1)
+    return FullRead(layers, modality, embedded, seconds)
 
 
 def _image_of(modality: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ commands that list methods must not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -39,12 +39,36 @@ class Rule(BaseModel):
         return self.rule + "".join(f", {name} {value}" for name, value in self.fields.items())
 
 
+class Reconstruct(_Model):
+    """A pass that reads the context again behind itself (KVzip, arXiv 2505.23416)."""
+
+    chunk: Annotated[int, Field(ge=1)] = 2000  # tokens of the context that are repeated at once
+    first: str = "Repeat the previous context exactly."
+    next: str = "Repeat the part of the previous context that begins with: {start}"  # {start}: what came before a chunk
+    relative: bool = False  # also over the length of the hidden states (KVzip+)
+    queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it
+
+
+class Probes(_Model):
+    """A pass in which the model writes about the context and is fed what it wrote (self-study)."""
+
+    requests: list[str] = []  # what it writes: a transcription, a summary, key facts as JSON
+    list_items: list[str] = []  # requests whose answers are lists
+    about_item: list[str] = []  # questions asked about each item, {item}
+    most_items: Annotated[int, Field(ge=0)] = 128
+    longest: Annotated[int, Field(ge=1)] = 512  # tokens of an answer to a request
+    longest_about: Annotated[int, Field(ge=1)] = 48  # tokens of an answer about an item
+    queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it
+
+
 class Observe(_Model):
-    """What to record while the context is read."""
+    """What to record while the context is read, and in which further passes."""
 
     tail: Annotated[int, Field(ge=0)] = 32  # last queries of the context, kept as reference queries
     sample: Annotated[int, Field(ge=0, le=4096)] = 64  # queries from all over the context, for refit and diagnostics
     cumulative: bool = False  # the attention each slot receives from all queries; a second attention pass
+    reconstruct: Reconstruct | None = None
+    probes: Probes | None = None
 
 
 class Method(_Model):
@@ -92,6 +116,15 @@ class ModelProfile(_Model):
     layer_budget: list[Annotated[float, Field(gt=0)]] | None = None  # multipliers, scaled to a mean of 1
     max_pixels: Annotated[int, Field(gt=0)] | None = None  # of an image, before it is scaled down
     calibrated: Calibration | None = None
+
+
+def joined(observes: Sequence[Observe]) -> Observe:
+    """What records enough for each of several methods while the context is read; their further passes are left out."""
+    return Observe(
+        tail=max(one.tail for one in observes),
+        sample=max(one.sample for one in observes),
+        cumulative=any(one.cumulative for one in observes),
+    )
 
 
 def load_method(name: str | Path) -> Method:

@@ -19,7 +19,7 @@ class References:
     """Queries that stand for those to come; each sees the slots up to its own token that the next token sees too."""
 
     queries: Tensor  # [H_q, N, D] after rotary embedding
-    index: Tensor  # [N] int64, the token of each
+    index: Tensor  # [N] int64, the token of each; num_tokens for what comes behind the context
     scale: float  # what q.k is multiplied with
     num_tokens: int  # of the context; the next token sees nothing at or before num_tokens - window
 
@@ -39,12 +39,15 @@ class Attended:
 
 
 def references(evidence: Evidence, num_tokens: int, device: torch.device) -> References:
-    """All reference queries of a layer, those drawn from the whole context and the last ones, each token once."""
+    """All reference queries of a layer: from all over the context and its last, each once, and those from behind it."""
     queries, index = evidence.queries, evidence.query_index
     if evidence.sample is not None and evidence.sample_index is not None:
         new = ~torch.isin(evidence.sample_index, index)
         queries = torch.cat([evidence.sample[:, new], queries], dim=1)
         index = torch.cat([evidence.sample_index[new], index])
+    if evidence.asking is not None:
+        queries = torch.cat([queries, evidence.asking], dim=1)
+        index = torch.cat([index, index.new_full((evidence.asking.shape[1],), num_tokens)])
     return References(queries.to(device), index.to(device), evidence.scale, num_tokens)
 
 

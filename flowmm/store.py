@@ -153,6 +153,9 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
                 query_dtype=_NAMES[item.queries.dtype],
                 has_cumulative=item.cumulative is not None,
                 num_sampled=0 if item.sample is None else item.sample.shape[1],
+                num_asking=0 if item.asking is None else item.asking.shape[1],
+                observed=tuple(sorted(item.observed)),
+                has_value_weight=item.value_weight is not None,
             )
             for item in cache.evidence
         )
@@ -189,6 +192,12 @@ def _tensors(cache: ContextCache, kv_dtype: str) -> Iterator[tuple[str, Tensor]]
             if evidence.sample is not None and evidence.sample_index is not None and evidence.sample.shape[1]:
                 yield f"layers.{i}.evidence.sample", evidence.sample
                 yield f"layers.{i}.evidence.sample_index", evidence.sample_index
+            if evidence.asking is not None and evidence.asking.shape[1]:
+                yield f"layers.{i}.evidence.asking", evidence.asking
+            for name, seen in evidence.observed.items():
+                yield f"layers.{i}.evidence.observed.{name}", flat(seen, lengths)
+            if evidence.value_weight is not None:
+                yield f"layers.{i}.evidence.value_weight", flat(evidence.value_weight, lengths)
     yield "modality", cache.modality
 
 
@@ -260,18 +269,22 @@ class _Stored:
 
     def _evidence(self, i: int, geometry: EvidenceGeometry) -> Evidence:
         name = f"layers.{i}.evidence"
-        cumulative = None
-        if geometry.has_cumulative:
-            cumulative = padded(self.tensor(f"{name}.cumulative"), self.header.layers[i].lengths).to(self.device)
+
+        def slots(what: str) -> Tensor:
+            return padded(self.tensor(f"{name}.{what}"), self.header.layers[i].lengths).to(self.device)
+
         sampled = geometry.num_sampled > 0
         return Evidence(
             queries=self.tensor(f"{name}.queries").to(self.device, self.dtype),
             query_index=self.tensor(f"{name}.query_index").to(self.device),
             scale=geometry.scale,
-            cumulative=cumulative,
+            cumulative=slots("cumulative") if geometry.has_cumulative else None,
             flow=geometry.flow,
             sample=self.tensor(f"{name}.sample").to(self.device, self.dtype) if sampled else None,
             sample_index=self.tensor(f"{name}.sample_index").to(self.device) if sampled else None,
+            asking=self.tensor(f"{name}.asking").to(self.device, self.dtype) if geometry.num_asking else None,
+            observed={what: slots(f"observed.{what}") for what in geometry.observed},
+            value_weight=slots("value_weight") if geometry.has_value_weight else None,
         )
 
 

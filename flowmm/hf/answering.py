@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,16 +12,42 @@ from flowmm.context import LayerCache
 from flowmm.hf.attention import join, partial_attention
 
 
+class Watcher(Protocol):
+    """Sees what the tokens that are fed behind a context look at in it (``observe/replay.py``)."""
+
+    def begin(self, real: Tensor) -> None:
+        """The next forward call brings tokens ``[B, n]``, False for padding."""
+        ...
+
+    def hidden(self, layer: int, states: Tensor) -> None:
+        """See what a layer is given, ``[B, n, hidden]``, before its attention runs."""
+        ...
+
+    def see(self, layer: int, queries: Tensor, total: Tensor, scale: float, bias: Tensor | None) -> None:
+        """Look at the attention of one layer.
+
+        Args:
+            layer: index of the layer.
+            queries: ``[H_kv, B, G, n, D]`` post-RoPE.
+            total: ``[H_kv, B, G, n]`` float32, log-sum-exp of each query's logits over all it sees, tail included.
+            scale: what ``q . k`` is multiplied with.
+            bias: ``[H_kv, 1 or B * G * n, S]``, added to the logits of the stored slots; ``-inf`` hides one.
+        """
+        ...
+
+
 class AnsweringAttention:
     """The stored slots are read where they lie, never copied or changed; each question has a tail of its own."""
 
-    def __init__(self, layers: Sequence[LayerCache], batch: int, capacity: int) -> None:
+    def __init__(self, layers: Sequence[LayerCache], batch: int, capacity: int, watcher: Watcher | None = None) -> None:
         """Args:
         layers: the stored context, on the devices and in the dtype of the model's layers.
         batch: questions answered side by side.
         capacity: tokens a question and its answer may have together.
+        watcher: looks on.
         """
         self._layers = layers
+        self._watcher = watcher
         self._prefix_bias = [layer.logit_bias for layer in layers]
         self._tail_keys: list[Tensor | None] = [None] * len(layers)  # each [B, H_kv, capacity, D]
         self._tail_values: list[Tensor | None] = [None] * len(layers)
@@ -40,6 +67,8 @@ class AnsweringAttention:
         self._position[:, self._start : self._end] = position
         self._real[:, self._start : self._end] = real
         self._tail_bias.clear()
+        if self._watcher is not None:
+            self._watcher.begin(real)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See :class:`flowmm.hf.attention.Attention`."""
@@ -50,9 +79,8 @@ class AnsweringAttention:
         group = grouped.shape[2]
         # All questions' queries in one row axis: the prefix is read once for the whole batch.
         rows = grouped.transpose(0, 1).reshape(num_kv, batch * group * n, -1)
-        prefix_out, prefix_sum = partial_attention(
-            rows, stored.keys, stored.values, scale, self._bias_of_prefix(layer, batch, group, n)
-        )
+        prefix_bias = self._bias_of_prefix(layer, batch, group, n)
+        prefix_out, prefix_sum = partial_attention(rows, stored.keys, stored.values, scale, prefix_bias)
         keys = self._extend(self._tail_keys, layer, key)
         values = self._extend(self._tail_values, layer, value)
         bias = self._bias_of_tail(stored.window, num_kv, group, query.device)
@@ -62,6 +90,9 @@ class AnsweringAttention:
         by_question = (num_kv, batch, group * n)
         prefix = (prefix_out.view(*by_question, -1).transpose(0, 1), prefix_sum.view(by_question).transpose(0, 1))
         tail = (tail_out.view(batch, num_kv, group * n, -1), tail_sum.view(batch, num_kv, group * n))
+        if self._watcher is not None:
+            total = torch.logaddexp(prefix[1], tail[1]).transpose(0, 1).reshape(num_kv, batch, group, n)
+            self._watcher.see(layer, grouped.transpose(0, 1), total, scale, prefix_bias)
         return join(prefix, tail).to(query.dtype).reshape(batch, num_heads, n, -1)
 
     def _extend(self, store: list[Tensor | None], layer: int, new: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from flowmm.context import ContextCache, LayerCache
 from flowmm.errors import MismatchError
-from flowmm.hf.answering import AnsweringAttention
+from flowmm.hf.answering import AnsweringAttention, Watcher
 from flowmm.hf.attention import attention_of
+from flowmm.hf.embedded import EmbeddedContext
+from flowmm.hf.layers import shown_to
 from flowmm.hf.loading import LoadedModel
 from flowmm.records import Generation
 
@@ -65,15 +68,19 @@ def _check_geometry(cache: ContextCache, loaded: LoadedModel) -> None:
 class Decoder:
     """Feeds a batch of questions. The context is shared and never changed; every question starts right behind it."""
 
-    def __init__(self, loaded: LoadedModel, cache: ContextCache, batch: int, capacity: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, cache: ContextCache, batch: int, capacity: int, watcher: Watcher | None = None
+    ) -> None:
         """Args:
         loaded: the model.
         cache: the context, already :func:`placed`.
         batch: questions.
         capacity: tokens a question and its answer may have together.
+        watcher: sees what the tokens look at in the context.
         """
         self._loaded = loaded
-        self._attention = AnsweringAttention(cache.layers, batch, capacity)
+        self._attention = AnsweringAttention(cache.layers, batch, capacity, watcher)
+        self._watcher = watcher
         self._next = torch.full((batch, 1), cache.next_position)
 
     @torch.no_grad()
@@ -92,7 +99,7 @@ class Decoder:
         self._attention.begin(position, real)
         model = self._loaded.model
         device = model.get_input_embeddings().weight.device
-        with attention_of(model):
+        with attention_of(model), self._hidden_states():
             # The whole model, not decoder and head apart: some families scale or cap their logits on the way.
             output = model(
                 input_ids=token_ids.to(device),
@@ -103,6 +110,19 @@ class Decoder:
             )
         logits: Tensor = output.logits[:, -1].float()
         return logits
+
+    @torch.no_grad()
+    def feed_again(self, context: EmbeddedContext, start: int, end: int) -> None:
+        """Take in the tokens ``[start, end)`` of a context once more, images included; the batch is 1."""
+        inputs = context.slice(start, end, int(self._next))
+        position = inputs["position_ids"].reshape(-1, 1, end - start).amax(0)  # windows go by the largest axis
+        self._next = position.max().reshape(1, 1).cpu() + 1
+        self._attention.begin(position.cpu(), torch.ones(1, end - start, dtype=torch.bool))
+        with attention_of(self._loaded.model), self._hidden_states():
+            self._loaded.model.get_decoder()(**inputs, attention_mask=None, use_cache=False, flowmm=self._attention)
+
+    def _hidden_states(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._watcher is None else shown_to(self._loaded.model, self._watcher.hidden)
 
 
 def end_tokens(loaded: LoadedModel) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from flowmm.scores.expected_attention import ExpectedAttention
 from flowmm.scores.keydiff import KeyDiff
 from flowmm.scores.knorm import KNorm
 from flowmm.scores.leverage import Leverage
+from flowmm.scores.observed import Observed
 from flowmm.scores.random import Random
 from flowmm.scores.recency import Recency
 
@@ -20,7 +21,10 @@ from flowmm.scores.recency import Recency
 class Score(Protocol):
     """A scoring rule; its fields are its hyper-parameters."""
 
-    needs: ClassVar[frozenset[str]]  # of "queries", "cumulative"; evidence may be None when this is empty
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of "queries", "cumulative", "sample", "observed.<pass>"; evidence may be None when this is empty."""
+        ...
 
     def __call__(self, layer: LayerCache, evidence: Evidence | None, seed: int) -> Tensor:
         """Score one layer.
@@ -43,6 +47,7 @@ SCORES: dict[str, type[Score]] = {
     "keydiff": KeyDiff,
     "knorm": KNorm,
     "leverage": Leverage,
+    "observed": Observed,
     "random": Random,
     "recency": Recency,
 }

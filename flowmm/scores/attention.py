@@ -28,7 +28,7 @@ class Attention:
         pool: how neighbouring slots share their sums.
         kernel: slots in a pool, odd; 1 pools nothing.
         keep_window: score the window's own slots above all others, the newest highest.
-        times_value_norm: weigh by the length of the value.
+        times_value_norm: weigh by ``|W_O v|``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"queries"})
@@ -44,7 +44,7 @@ class Attention:
         queries, index = last_queries(evidence, self.window, layer.keys.device)
         received = _received(layer, queries, index, evidence.scale)
         if self.times_value_norm:
-            received = received * value_norm(layer)
+            received = received * value_norm(layer, evidence)
         in_window = layer.position >= index[0]
         if self.kernel > 1:
             received = self._pooled(received.masked_fill(in_window, 0) if self.keep_window else received)

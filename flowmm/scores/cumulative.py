@@ -18,7 +18,7 @@ class Cumulative:
     Attributes:
         text_prior: add the head's largest sum to every slot that is no image, so that text comes before images
             (LOOK-M, arXiv 2406.18139, eq. for text-prior selection).
-        times_value_norm: weigh by the length of the value, before the prior.
+        times_value_norm: weigh by ``|W_O v|``, before the prior.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"cumulative"})
@@ -31,7 +31,7 @@ class Cumulative:
         assert evidence.cumulative is not None
         received = evidence.cumulative.to(layer.keys.device)
         if self.times_value_norm:
-            received = received * value_norm(layer)
+            received = received * value_norm(layer, evidence)
         if self.text_prior:
             received = received + received.amax(1, keepdim=True) * (layer.modality != Modality.VISUAL)
         return received

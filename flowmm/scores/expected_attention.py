@@ -29,7 +29,7 @@ class ExpectedAttention:
         window: how many of the last queries the mean and covariance are of.
         covariance: False leaves Sigma out.
         epsilon: what keeps slots with long values that nobody is expected to look at.
-        times_value_norm: weigh by the length of the value.
+        times_value_norm: weigh by ``|W_O v|``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"queries"})
@@ -57,4 +57,4 @@ class ExpectedAttention:
         # Sinks would take nearly all of the expectation and leave the others to epsilon; the paper takes them out too.
         logits.masked_fill_((layer.padding | layer.protected)[:, None], torch.finfo(torch.float32).min)
         expected = logits.softmax(-1).mean(1)
-        return (expected + self.epsilon) * value_norm(layer) if self.times_value_norm else expected
+        return (expected + self.epsilon) * value_norm(layer, evidence) if self.times_value_norm else expected

@@ -5,17 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowmm.context import LayerCache
+from flowmm.context import Evidence, LayerCache
 
 
-def value_norm(layer: LayerCache) -> Tensor:
-    """``|v|_2``, for scores that are attention: what a slot adds to the output is ``alpha v``.
+def value_norm(layer: LayerCache, evidence: Evidence) -> Tensor:
+    """``|W_O v|``, for scores that are attention: what a slot adds to the residual stream is ``alpha W_O v``.
 
-    KVzip+ and Expected Attention (arXiv 2510.00636) take ``|W_O v|``. The output projection is no part of a context
-    cache; once ``observe`` records it, it is applied here and nowhere else.
+    KVzip+ (arXiv 2505.23416) and Expected Attention (arXiv 2510.00636) weigh so. It is recorded when the context is
+    read; for a model whose output projection could not be found it is ``|v|``.
 
     Returns:
         ``[H_kv, S]`` float32.
     """
+    if evidence.value_weight is not None:
+        return evidence.value_weight.to(layer.values.device)
     length: Tensor = torch.linalg.vector_norm(layer.values.float(), dim=-1)
     return length

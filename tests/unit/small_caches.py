@@ -100,6 +100,11 @@ def cache(*layers: LayerCache, evidence: bool = False) -> ContextCache:
             flow=FLOW if with_cumulative else None,
             sample=torch.full((2 * heads, 2, size), 7.0) if with_cumulative else None,
             sample_index=torch.tensor([0, 3]) if with_cumulative else None,
+            asking=torch.full((2 * heads, 1, size), 3.0) if with_cumulative else None,
+            observed={"probes": torch.full((heads, longest), 0.5), "gate": torch.ones(heads, longest)}
+            if with_cumulative
+            else {},
+            value_weight=torch.full((heads, longest), 2.0) if with_cumulative else None,
         )
 
     return ContextCache(

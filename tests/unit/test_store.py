@@ -32,6 +32,10 @@ def assert_equal(found: object, expected: object, where: str = "cache") -> None:
         assert len(found) == len(expected), where
         for i, (one, other) in enumerate(zip(found, expected, strict=True)):
             assert_equal(one, other, f"{where}[{i}]")
+    elif isinstance(found, dict):
+        assert sorted(found) == sorted(expected), where
+        for name, one in found.items():
+            assert_equal(one, expected[name], f"{where}[{name}]")
     elif dataclasses.is_dataclass(found):
         for entry in dataclasses.fields(found):
             assert_equal(getattr(found, entry.name), getattr(expected, entry.name), f"{where}.{entry.name}")

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowmm.checks import check_file as check_file
     from flowmm.demo import Demo as Demo
     from flowmm.demo import run_demo as run_demo
     from flowmm.doctor import examine as examine
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
     from flowmm.records import Answer as Answer
     from flowmm.records import Generation as Generation
     from flowmm.records import ModelOptions as ModelOptions
+    from flowmm.schemas import method_schema as method_schema
+    from flowmm.schemas import profile_schema as profile_schema
     from flowmm.sessions import Session as Session
 
 _NAMES = {
+    "checks": ("check_file",),
     "demo": ("Demo", "run_demo"),
     "doctor": ("examine",),
     "errors": (
@@ -63,6 +67,7 @@ _NAMES = {
     ),
     "profiles": ("load_method", "load_profile", "method_names", "profile_names"),
     "records": ("Answer", "Generation", "ModelOptions"),
+    "schemas": ("method_schema", "profile_schema"),
     "sessions": ("Session",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -9,7 +9,7 @@ from itertools import tee
 
 import torch
 
-from flowmm.budgets.choose import Ranking, slots_to_keep
+from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, slots_to_keep
 from flowmm.context import NUM_SINKS, ContextCache, Evidence, LayerCache, Modality
 from flowmm.diagnostics import diagnose
 from flowmm.errors import UsageError
@@ -23,7 +23,6 @@ from flowmm.rules import Rules, build_rules
 METHODS = method_names()
 
 DEFAULT_KEEP = 0.2  # what the paper's main table keeps
-OUT_OF_SIGHT = torch.finfo(torch.float32).min  # score of a slot that no later token sees
 
 
 @torch.no_grad()
@@ -66,8 +65,7 @@ def compress(
     layers, records = [], []
     for index, (ranking, kept) in enumerate(zip(rankings, rules.budget(to_choose_from), strict=True)):
         layer = cache.layers[index]
-        free = ranking.living & ~ranking.protected & (ranking.scores > OUT_OF_SIGHT)
-        selection = Selection(layer, ranking.scores, kept, free, strategies[index], profile.tau)
+        selection = Selection(layer, ranking.scores, kept, ranking.free, strategies[index], profile.tau)
         small, merged = rules.merge(selection)
         record = LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged)
         if rules.refit is not None and cache.evidence is not None:
@@ -114,7 +112,7 @@ def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
         "queries": "reference queries",
         "cumulative": "the attention received from all queries",
         "sample": "queries from all over the context",
-        "references": "at least two reference queries to refit",
+        "references": "at least two reference queries",
     }
     for need in rules.needs:
         kind, _, name = need.partition("observed.")

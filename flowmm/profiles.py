@@ -7,21 +7,16 @@ commands that list methods must not import torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field
 
-from flowmm.errors import MismatchError, UnknownNameError
+from flowmm.errors import MismatchError, UnknownNameError, UsageError
+from flowmm.validation import FileModel, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem, read, refuse
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Rule(BaseModel):
@@ -39,7 +34,7 @@ class Rule(BaseModel):
         return self.rule + "".join(f", {name} {value}" for name, value in self.fields.items())
 
 
-class Reconstruct(_Model):
+class Reconstruct(FileModel):
     """A pass that reads the context again behind itself (KVzip, arXiv 2505.23416)."""
 
     chunk: Annotated[int, Field(ge=1)] = 2000  # tokens of the context that are repeated at once
@@ -49,7 +44,7 @@ class Reconstruct(_Model):
     queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it
 
 
-class Probes(_Model):
+class Probes(FileModel):
     """A pass in which the model writes about the context and is fed what it wrote (self-study)."""
 
     requests: list[str] = []  # what it writes: a transcription, a summary, key facts as JSON
@@ -61,7 +56,7 @@ class Probes(_Model):
     queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it
 
 
-class Observe(_Model):
+class Observe(FileModel):
     """What to record while the context is read, and in which further passes."""
 
     tail: Annotated[int, Field(ge=0)] = 32  # last queries of the context, kept as reference queries
@@ -71,9 +66,10 @@ class Observe(_Model):
     probes: Probes | None = None
 
 
-class Method(_Model):
+class Method(FileModel):
     """A compression method: one scoring, one allocation and one merging rule."""
 
+    not_in_file: ClassVar[frozenset[str]] = frozenset({"name", "text"})
     name: str
     text: str  # the YAML
     title: str
@@ -88,7 +84,7 @@ class Method(_Model):
     question: bool = False  # whether it needs the question when it compresses
 
 
-class Calibration(_Model):
+class Calibration(FileModel):
     """Where measured numbers in a profile come from."""
 
     model: str
@@ -97,13 +93,16 @@ class Calibration(_Model):
     date: str
 
 
+Kind = Literal["methods", "models"]  # the folder that a file is in
 Share = Annotated[float, Field(ge=0, le=1)]
 Strategy = Literal["intra", "cross"]
 
 
-class ModelProfile(_Model):
+class ModelProfile(FileModel):
     """What is particular to one model."""
 
+    not_in_file: ClassVar[frozenset[str]] = frozenset({"name", "text"})
+    only_in_file: ClassVar[frozenset[str]] = frozenset({"extends"})
     name: str
     text: str  # the YAML, with what it extends filled in
     model_type: str | None = None  # as in the model's config; None fits any
@@ -137,8 +136,11 @@ def load_method(name: str | Path) -> Method:
         UnknownNameError: no such name.
         UsageError: the file has problems; all of them, with line and column.
     """
-    document = read(_find("methods", "method", name))
-    return _checked(Method, document, document.data, {"name": Path(document.path).stem, "text": document.text})
+    document = read(find("methods", name))
+    problems = find_problems(Method, document, document.data)
+    if problems:
+        raise refuse(problems)
+    return Method.model_validate(document.data | {"name": Path(document.path).stem, "text": document.text})
 
 
 def load_profile(name: str | Path | None = None, model_type: str | None = None) -> ModelProfile:
@@ -155,10 +157,12 @@ def load_profile(name: str | Path | None = None, model_type: str | None = None) 
     """
     if name is None:
         name = model_type if model_type and model_type in profile_names() else "default"
-    path = _find("models", "profile", name)
-    document, data = _extended(path, ())
+    path = find("models", name)
+    _, data, problems = extended(path)
+    if problems:
+        raise refuse(problems)
     text = yaml.safe_dump(data, sort_keys=False)
-    profile = _checked(ModelProfile, document, data, {"name": path.stem, "text": text})
+    profile = ModelProfile.model_validate(data | {"name": path.stem, "text": text})
     if model_type and profile.model_type and profile.model_type != model_type:
         hint = "Leave the profile out, and the model's own is taken."
         raise MismatchError(str(name), "model_type", profile.model_type, model_type, hint)
@@ -195,86 +199,62 @@ def _shipped() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "profiles"
 
 
-def _folders(kind: str) -> tuple[Path, Path]:
+def _folders(kind: Kind) -> tuple[Path, Path]:
     """Where files of a kind ("methods" or "models") are: the user's folder, then the shipped one."""
     return Path(platformdirs.user_config_dir("flowmm"), "profiles", kind), _shipped() / kind
 
 
-def _names(kind: str) -> tuple[str, ...]:
+def _names(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted({path.stem for folder in _folders(kind) for path in folder.glob("*.yaml")}))
 
 
-def _find(kind: str, what: str, name: str | Path, beyond: tuple[Path, ...] = ()) -> Path:
-    """The file of a name; ``beyond`` are those that extend it, so that a user's profile can extend its namesake."""
+def find(kind: Kind, name: str | Path, beyond: tuple[Path, ...] = ()) -> Path:
+    """The file of a name.
+
+    Args:
+        kind: of the name.
+        name: or a path, which is taken as it is.
+        beyond: files that extend the one sought, so that a user's profile can extend its namesake.
+
+    Raises:
+        UnknownNameError: no such name.
+    """
     if isinstance(name, Path) or "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         return Path(name)
     for folder in _folders(kind):
         path = folder / f"{name}.yaml"
-        if path.is_file() and path not in beyond:
+        if path.is_file() and path.resolve() not in beyond:
             return path
-    raise UnknownNameError(what, name, _names(kind))
+    raise UnknownNameError({"methods": "method", "models": "profile"}[kind], name, _names(kind))
 
 
-def _extended(path: Path, beyond: tuple[Path, ...]) -> tuple[Document, dict[str, Any]]:
-    """A profile's file, and its data with what it extends filled in."""
+def extended(path: Path, beyond: tuple[Path, ...] = ()) -> tuple[Document, dict[str, Any], list[Problem]]:
+    """A profile's file, its data with what it extends filled in, and the problems of both.
+
+    Raises:
+        UsageError: it cannot be read, or is no YAML.
+    """
     document = read(path)
     data = dict(document.data)
-    base_name = data.pop("extends", None)
-    if base_name is None:
-        return document, data
-    if not isinstance(base_name, str):
-        raise refuse([document.problem(("extends",), "should be the name of a profile")])
-    base_path = _find("models", "profile", base_name, (*beyond, path))
-    if base_path in (*beyond, path):
-        raise refuse([document.problem(("extends",), f"{base_name} extends this file")])
-    base, base_data = _extended(base_path, (*beyond, path))
-    _checked(ModelProfile, base, base_data, {"name": base_path.stem, "text": ""})
-    return document, base_data | data
+    base, problems = _base(document, data.pop("extends", None), (*beyond, path.resolve()))
+    data = base | data
+    return document, data, problems + find_problems(ModelProfile, document, data)
 
 
-_M = TypeVar("_M", bound=_Model)
-
-
-def _checked(model: type[_M], document: Document, data: dict[str, Any], own: dict[str, str]) -> _M:
-    """The value of a file's data; ``own`` are the fields that no file may set."""
-    problems = [document.problem((key,), "is not for a file to set") for key in own if key in data]
+def _base(document: Document, name: Any, beyond: tuple[Path, ...]) -> tuple[dict[str, Any], list[Problem]]:
+    """The data that a profile extends, and what is wrong with it."""
+    if name is None:
+        return {}, []
+    stand_in = read(_shipped() / "models" / "default.yaml").data  # so that the other keys can be judged all the same
+    if not isinstance(name, str):
+        return stand_in, [document.problem(("extends",), "should be the name of a profile")]
     try:
-        value = model.model_validate(data | own)
-    except ValidationError as error:
-        problems += _problems(model, document, error)
-    if problems:
-        raise refuse(sorted(problems, key=lambda problem: (problem.line, problem.column)))
-    return value
-
-
-def _problems(model: type[BaseModel], document: Document, error: ValidationError) -> list[Problem]:
-    """One problem per place; where several kinds of value would do, they are joined by "or"."""
-    places: dict[tuple[int | str, ...], list[str]] = {}
-    for one in error.errors():
-        keys = one["loc"] if one["type"] == "missing" else document.reach(one["loc"])
-        places.setdefault(keys, []).append(_what(model, one))
-    return [document.problem(keys, " or ".join(dict.fromkeys(whats))) for keys, whats in places.items()]
-
-
-def _what(model: type[BaseModel], error: ErrorDetails) -> str:
-    if error["type"] == "missing":
-        return "is missing"
-    if error["type"] == "extra_forbidden":
-        return _unknown(str(error["loc"][-1]), _keys(model, error["loc"][:-1]))
-    message = "should be keys and values" if error["type"] == "model_type" else error["msg"].removeprefix("Input ")
-    return f"{message}, found {error['input']!r}"
-
-
-def _unknown(key: str, known: set[str]) -> str:
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known: {', '.join(sorted(known))}"
-
-
-def _keys(model: type[BaseModel], place: tuple[int | str, ...]) -> set[str]:
-    """The keys that the mapping at ``place`` may have."""
-    for key in place:
-        annotation = model.model_fields[str(key)].annotation
-        options = [option for option in (annotation, *get_args(annotation)) if isinstance(option, type)]
-        model = next(option for option in options if issubclass(option, BaseModel))
-    known = set(model.model_fields) - {"name", "text"}
-    return known | {"extends"} if model is ModelProfile else known
+        path = find("models", name, beyond)
+        if path.resolve() in beyond:
+            return stand_in, [document.problem(("extends",), f"{name} extends this file")]
+        _, data, problems = extended(path, beyond)
+    except UnknownNameError as error:
+        return stand_in, [document.problem(("extends",), unknown_name(error))]
+    except UsageError as error:
+        return stand_in, [document.problem(("extends",), "; ".join(error.what.splitlines()))]
+    return (stand_in, problems) if problems else (data, [])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
 from flowmm.budgets import BUDGETS, Budget
 from flowmm.errors import UnknownNameError, UsageError
@@ -16,8 +16,17 @@ from flowmm.merges import MERGES, Merge
 from flowmm.profiles import Method, Rule
 from flowmm.refit import Refit
 from flowmm.scores import SCORES, Score
+from flowmm.validation import FileModel, find_problems, unknown_name
+from flowmm.yamlfile import Document, Problem
 
 _R = TypeVar("_R")
+
+# By key of a method's file: what the rules are called, and all of them.
+TABLES: Mapping[str, tuple[str, Mapping[str, type[Any]]]] = {
+    "score": ("scoring rule", SCORES),
+    "budget": ("allocation rule", BUDGETS),
+    "merge": ("merging rule", MERGES),
+}
 
 
 @dataclass(frozen=True)
@@ -44,11 +53,41 @@ def build_rules(method: Method) -> Rules:
         UsageError: a field that the rule does not have, or a value it cannot have.
     """
     return Rules(
-        _build(method, "scoring rule", method.score, SCORES),
-        _build(method, "allocation rule", method.budget, BUDGETS),
-        _build(method, "merging rule", method.merge, MERGES),
+        _build(method, TABLES["score"][0], method.score, SCORES),
+        _build(method, TABLES["budget"][0], method.budget, BUDGETS),
+        _build(method, TABLES["merge"][0], method.merge, MERGES),
         None if method.refit is None else _made(method, "refit", Refit, method.refit),
     )
+
+
+def find_rule_problems(document: Document) -> list[Problem]:
+    """What is wrong with the rules and the refit of a method's file, beyond what their shape tells."""
+    problems = []
+    for key, (kind, table) in TABLES.items():
+        given = document.data.get(key)
+        if not isinstance(given, dict) or not isinstance(given.get("rule"), str):
+            continue  # flowmm.profiles says so
+        name, fields = given["rule"], {field: value for field, value in given.items() if field != "rule"}
+        if name in table:
+            problems += find_problems(fields_model(table[name]), document, fields, (key,))
+        else:
+            problems.append(document.problem((key, "rule"), unknown_name(UnknownNameError(kind, name, table))))
+    refit = document.data.get("refit")
+    return problems + (
+        find_problems(fields_model(Refit), document, refit, ("refit",)) if isinstance(refit, dict) else []
+    )
+
+
+def fields_model(made: type[Any]) -> type[FileModel]:
+    """The fields of a rule, as a file may set them."""
+    hints = get_type_hints(made, include_extras=True)
+    known = {one.name: (hints[one.name], _default(one)) for one in dataclasses.fields(made)}
+    model: type[FileModel] = create_model(made.__name__, __base__=FileModel, **known)  # type: ignore[call-overload]
+    return model
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return ... if field.default is dataclasses.MISSING else field.default
 
 
 def _build(method: Method, kind: str, rule: Rule, table: Mapping[str, type[_R]]) -> _R:
@@ -59,11 +98,10 @@ def _build(method: Method, kind: str, rule: Rule, table: Mapping[str, type[_R]])
 
 def _made(method: Method, what: str, made: type[_R], given: Mapping[str, Any]) -> _R:
     """A dataclass from fields of a YAML; ``what`` is how errors call it."""
-    hints = get_type_hints(made, include_extras=True)
-    known = {field.name: (hints[field.name], field.default) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
-    config = ConfigDict(extra="forbid", strict=True)
+    model = fields_model(made)
+    known = model.model_fields
     try:
-        checked = create_model(made.__name__, __config__=config, **known).model_validate(given)  # type: ignore[call-overload]
+        checked = model.model_validate(given)
     except ValidationError as error:
         whats = "; ".join(_what(one["loc"][0], one["type"], one["msg"], one["input"], known) for one in error.errors())
         fields = ", ".join(sorted(known)) or "none"

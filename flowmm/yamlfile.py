@@ -130,7 +130,8 @@ def read(path: Path) -> Document:
 
 
 def refuse(problems: list[Problem]) -> UsageError:
-    """All problems as one error, a line each."""
+    """All problems as one error, a line each, in the order of the lines."""
+    problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.path, problem.line, problem.column))
     count = "this line" if len(problems) == 1 else f"these {len(problems)} lines"
     return UsageError("\n".join(map(str, problems)), f"Mend {count} and try again; docs/profiles.md explains each key.")
 

@@ -15,6 +15,7 @@ from flowmm.budgets.global_threshold import GlobalThreshold
 from flowmm.budgets.modality import ModalitySplit
 from flowmm.budgets.pyramid import Pyramid
 from flowmm.budgets.uniform import Uniform
+from flowmm.budgets.utility import Utility
 from flowmm.budgets.variance import Variance
 
 
@@ -22,7 +23,7 @@ class Budget(Protocol):
     """An allocation rule; its fields are its hyper-parameters."""
 
     counted: ClassVar[bool]  # whether it keeps a given number of slots
-    needs: ClassVar[frozenset[str]]  # of "sample"; ``Ranking.evidence`` may be None when this is empty
+    needs: ClassVar[frozenset[str]]  # of "sample", "references"; ``Ranking.evidence`` may be None when this is empty
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """Say which slots stay.
@@ -45,5 +46,6 @@ BUDGETS: dict[str, type[Budget]] = {
     "modality": ModalitySplit,
     "pyramid": Pyramid,
     "uniform": Uniform,
+    "utility": Utility,
     "variance": Variance,
 }

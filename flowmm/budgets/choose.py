@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowmm.context import Evidence, LayerCache
 
+OUT_OF_SIGHT = torch.finfo(torch.float32).min  # score of a slot that no later token sees
 _HALVINGS = 100  # of the interval that holds a scale; more than float64 can tell apart
 
 
@@ -37,6 +38,11 @@ class Ranking:
     def protected(self) -> Tensor:
         """``[H_kv, S]`` bool, living slots that must be kept."""
         return self.layer.protected
+
+    @property
+    def free(self) -> Tensor:
+        """``[H_kv, S]`` bool, slots that compete: neither protected nor out of sight."""
+        return self.living & ~self.protected & (self.scores > OUT_OF_SIGHT)
 
 
 def choose(order: Tensor, tier: Tensor, count: int | Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class ModalitySplit:
             later = slice(index + 1, None)
             count = min(max(count, low[index], left - sum(high[later])), high[index], left - sum(low[later]))
             left -= count
-            yield split(ranking, count)
+            yield split(ranking, count, preference(ranking)[1])
 
     def _needed(self, ranking: Ranking) -> float:
         """Slots, protected ones included, with which a head covers the share; mean over heads."""
@@ -59,23 +59,28 @@ class ModalitySplit:
 
 def preference(ranking: Ranking) -> tuple[Tensor, Tensor]:
     """``[H_kv, S]`` psi of free slots, 0 elsewhere; and ``[H_kv]`` the share of it that is visual."""
-    free = ranking.living & ~ranking.protected
-    psi = ranking.scores.clamp_min(0) * free  # out of sight is the lowest number there is
+    psi = ranking.scores.clamp_min(0) * ranking.free
     visual = psi * (ranking.layer.modality == Modality.VISUAL)
     return psi, visual.sum(1) / psi.sum(1).clamp_min(torch.finfo(psi.dtype).tiny)
 
 
-def split(ranking: Ranking, count: int) -> Tensor:
-    """Protected slots, and of the rest the best of each modality in proportion to what the head looks at.
+def split(ranking: Ranking, count: int, share: Tensor | float) -> Tensor:
+    """Protected slots, and of the free ones the best of each modality in proportion.
+
+    Args:
+        ranking: the layer.
+        count: slots per head.
+        share: of the free slots that is visual, or ``[H_kv]`` of each head.
 
     Returns:
-        ``[H_kv, S]`` bool, ``count`` slots of each head; where one modality has too few, the other gets its places.
+        ``[H_kv, S]`` bool, ``count`` slots of each head; where one modality has too few, the other gets its places,
+        and slots out of sight come last.
     """
-    free = ranking.living & ~ranking.protected
     visual = ranking.layer.modality == Modality.VISUAL
-    places = (count - ranking.protected.sum(1)).clamp_min(0).minimum(free.sum(1))  # [H_kv]
-    seen, unread = free & visual, free & ~visual
-    _, share = preference(ranking)
+    seen, unread = ranking.free & visual, ranking.free & ~visual
+    places = (count - ranking.protected.sum(1)).clamp_min(0)  # [H_kv]
     phi_visual = (places * share).round().long().maximum(places - unread.sum(1)).minimum(seen.sum(1))
-    kept = choose(ranking.scores, seen.int() - 1, phi_visual)
-    return kept | choose(ranking.scores, unread.int() - 1, places - phi_visual) | ranking.protected
+    best = choose(ranking.scores, seen.int() - 1, phi_visual)
+    best |= choose(ranking.scores, unread.int() - 1, places - phi_visual)
+    tier = torch.where(best, 1, ranking.living.int() - 1).masked_fill(ranking.protected, 2)
+    return choose(ranking.scores, tier, count)

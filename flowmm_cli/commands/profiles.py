@@ -1,4 +1,4 @@
-"""`flowmm profiles`: list, show and check model profiles."""
+"""`flowmm profiles`: list, show, check and describe model profiles."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 from flowmm_cli import options as o
 from flowmm_cli import output
 
-app = typer.Typer(help="List, show and check model profiles.")
+app = typer.Typer(help="List, show, check and describe model profiles.")
 Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A profile's name, or a YAML file.")]
 
 
@@ -37,10 +37,20 @@ def show(name: Name, json: o.Json = False) -> None:
 
 
 @app.command()
-def check(name: Name) -> None:
-    """Check a profile and the method it names; every problem is shown with its line and column."""
-    from flowmm import load_method, load_profile
+def check(name: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A YAML file, or a name.")]) -> None:
+    """Check a model profile, with all it extends and names, or a method; every problem with its line and column."""
+    from flowmm import check_file
 
-    profile = load_profile(name)
-    load_method(profile.method)
-    output.put(f"{name}: a valid profile")
+    output.put(f"{name}: a valid {check_file(name)}")
+
+
+@app.command()
+def schema(
+    method: Annotated[bool, typer.Option("--method", help="Of methods instead; imports torch.")] = False,
+) -> None:
+    """Print the JSON Schema of model profiles, for editors that complete and check YAML."""
+    import json
+
+    from flowmm import method_schema, profile_schema
+
+    output.put(json.dumps(method_schema() if method else profile_schema(), indent=2, ensure_ascii=False))

@@ -133,7 +133,10 @@ def test_profiles_are_listed_shown_and_checked(workshop):
     assert "qwen2_5_vl" in flowmm(workshop, "profiles", "list").stdout
     shown = flowmm(workshop, "profiles", "show", "qwen2_5_vl").stdout
     (workshop / "mine.yaml").write_text(shown, encoding="utf-8")
-    assert flowmm(workshop, "profiles", "check", "./mine.yaml").code == 0
+    assert flowmm(workshop, "profiles", "check", "./mine.yaml").stdout == "./mine.yaml: a valid profile\n"
+    assert flowmm(workshop, "profiles", "check", "snapkv").stdout == "snapkv: a valid method\n"
+    for of in ((), ("--method",)):
+        assert json.loads(flowmm(workshop, "profiles", "schema", *of).stdout)["additionalProperties"] is False
 
 
 def test_doctor_finds_this_machine_fit(workshop):

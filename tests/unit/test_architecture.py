@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 LEVELS = {
     0: {"errors", "records", "typed_json"},
     1: {"atomic", "blocks", "container", "context", "fingerprint", "header", "positions", "profiles", "ragged"}
-    | {"yamlfile"},
+    | {"validation", "yamlfile"},
     2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
     3: {"hf", "reader", "rules"},
-    4: {"answer", "compress", "observe", "plan", "prefill", "probe", "store"},
+    4: {"answer", "checks", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
     5: {"contexts", "demo", "doctor", "pipeline", "selfcheck", "sessions"},
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
@@ -116,6 +116,8 @@ def test_the_public_names_are_sorted_and_importable():
         "from flowmm_cli.app import run; assert run(['--help']) == 0",
         "from flowmm_cli.app import run; assert run(['inspect', 'missing.kv']) == 3",
         "from flowmm_cli.app import run; assert run(['methods']) == 0",
+        "from flowmm_cli.app import run; assert run(['profiles', 'schema']) == 0",
+        "from flowmm_cli.app import run; assert run(['profiles', 'check', 'default']) == 0",
         "from flowmm_cli.app import run; assert run(['prefill', 'a', '-o', 'b', '--keep', '0']) == 2",
     ],
 )

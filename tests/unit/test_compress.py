@@ -196,9 +196,7 @@ def test_a_refit_needs_two_reference_queries_and_takes_them_from_tail_or_sample(
 
     first = FULL.evidence[0]
     one = {"queries": first.queries[:, -1:], "query_index": first.query_index[-1:]}
-    with pytest.raises(
-        UsageError, match="knorm needs at least two reference queries to refit, which were not recorded"
-    ):
+    with pytest.raises(UsageError, match="knorm needs at least two reference queries, which were not recorded"):
         refitted(**one, **bare)
     assert refitted(**bare) is not None
     assert refitted(**one) is not None

@@ -94,4 +94,5 @@ def test_reading_leaves_what_the_run_cost_in_the_header(model: ModelOptions, not
     header = prefill_file([notes], tmp_path / "ctx.kv", model=model, progress=lambda phase, *_: told.append(phase))
     assert set(header.provenance.seconds) == {"read", "model", "vision", "prefill", "reconstruct", "compress"}
     assert header.provenance.peak_memory_bytes is not None
-    assert list(dict.fromkeys(told)) == ["read", "prefill", "reconstruct", "compress", "write"]  # no image, so no vision
+    # No image, so no vision.
+    assert list(dict.fromkeys(told)) == ["read", "prefill", "reconstruct", "compress", "write"]

@@ -114,8 +114,27 @@ def test_a_users_profile_can_extend_its_shipped_namesake(mine):
 def test_profiles_that_extend_each_other_are_refused(mine):
     (mine / "models" / "a.yaml").write_text("extends: b\n")
     (mine / "models" / "b.yaml").write_text("extends: a\n")
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UsageError, match=r"b.yaml:1:1: extends: there is no profile named 'a'"):
         load_profile("a")
+    (mine / "models" / "c.yaml").write_text("extends: ./c.yaml\n".replace(".", str(mine / "models"), 1))
+    with pytest.raises(UsageError, match=r"c.yaml:1:1: extends: .*c.yaml extends this file"):
+        load_profile("c")
+
+
+def test_all_problems_come_at_once_though_the_base_is_unknown_or_broken(mine):
+    (mine / "models" / "a.yaml").write_text("extends: defualt\ntheta: 2\nteta: 0.5\n")
+    with pytest.raises(UsageError) as caught:
+        load_profile("a")
+    assert caught.value.what.replace(f"{mine}/models/", "").splitlines() == [
+        "a.yaml:1:1: extends: there is no profile named 'defualt'; did you mean 'default'?",
+        "a.yaml:2:1: theta: should be less than or equal to 1, found 2",
+        "a.yaml:3:1: teta: unknown key; did you mean 'theta'?",
+    ]
+    (mine / "models" / "b.yaml").write_text("extends: a\ntau: .nan\n")
+    with pytest.raises(UsageError) as caught:
+        load_profile("b")
+    places = [line.split(": ")[:2] for line in caught.value.what.replace(f"{mine}/models/", "").splitlines()]
+    assert places == [["a.yaml:1:1", "extends"], ["a.yaml:2:1", "theta"], ["a.yaml:3:1", "teta"], ["b.yaml:2:1", "tau"]]
 
 
 @pytest.mark.parametrize(

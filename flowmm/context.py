@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flowmm.records import LayerFlow, Provenance, Span
+from flowmm.rotation import Rotation
 
 NUM_SINKS = 4  # the first slots, which soak up attention mass; never evicted (StreamingLLM, arXiv 2309.17453)
 
@@ -106,6 +107,7 @@ class Evidence:
     flow: LayerFlow | None = None
     sample: Tensor | None = None  # [H_q, M, D] post-RoPE queries from all over the context, for refit and diagnostics
     sample_index: Tensor | None = None  # [M] int64, the token of each; None exactly when sample is
+    rotation: Rotation | None = None  # of the keys; layers that rotate alike share the object
 
     @property
     def num_references(self) -> int:

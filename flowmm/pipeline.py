@@ -148,7 +148,7 @@ def read_context(
         sample=max(one.sample for one in observed),
     )
     full = prefill(prompt, loaded, chunk_tokens=chunk_tokens, observer=recorder, progress=progress)
-    evidence = recorder.evidence()
+    evidence = tuple(replace(one, rotation=r) for one, r in zip(recorder.evidence(), full.rotations, strict=True))
     provenance = Provenance(
         model=loaded.identity,
         sources=prompt.spans,

@@ -15,6 +15,8 @@ from flowmm.hf.attention import attention_of
 from flowmm.hf.embedding import Embedded, embed
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.reading import Observer, ReadingAttention
+from flowmm.hf.rotation import watched_rotation
+from flowmm.rotation import Rotation
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 
@@ -26,6 +28,7 @@ class FullRead:
     layers: tuple[LayerCache, ...]
     modality: Tensor  # [T] uint8
     next_position: int
+    rotations: tuple[Rotation | None, ...]  # of the keys, per layer; None where it is not known how they turn
     seconds: Mapping[str, float]  # by phase: vision, prefill
 
 
@@ -57,7 +60,7 @@ def prefill(
     image_of = _image_of(modality) if loaded.family.bidirectional_images else None
     attention = ReadingAttention(num_tokens, loaded.family.windows, image_of, observer)
     decoder = loaded.model.get_decoder()
-    with attention_of(loaded.model):
+    with attention_of(loaded.model), watched_rotation(decoder) as rotation:
         start = 0
         while start < num_tokens:
             end = _chunk_end(start, min(num_tokens, start + chunk_tokens), image_of)
@@ -67,12 +70,13 @@ def prefill(
             start = end
             if progress is not None:
                 progress("prefill", end, num_tokens)
+        rotations = rotation.found(attention.keys)
     layers = tuple(
         _layer(keys, values, modality, window)
         for keys, values, window in zip(attention.keys, attention.values, loaded.family.windows, strict=True)
     )
     seconds = {"vision": seen - began, "prefill": perf_counter() - seen}
-    return FullRead(layers, modality, embedded.next_position, seconds)
+    return FullRead(layers, modality, embedded.next_position, rotations, seconds)
 
 
 @dataclass(frozen=True)

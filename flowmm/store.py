@@ -31,6 +31,7 @@ from flowmm.header import (
     tensor_specs,
 )
 from flowmm.ragged import flat, padded, slots_problem
+from flowmm.rotation import Rotation, shared
 
 _TORCH = {
     "I64": torch.int64,
@@ -142,7 +143,8 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
         )
         for layer in cache.layers
     )
-    evidence = None
+    rotations, evidence = shared(one.rotation for one in cache.evidence or ()), None
+    numbers = {id(rotation): i for i, rotation in enumerate(rotations)}
     if cache.evidence is not None:
         evidence = tuple(
             EvidenceGeometry(
@@ -153,6 +155,7 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
                 query_dtype=_NAMES[item.queries.dtype],
                 has_cumulative=item.cumulative is not None,
                 num_sampled=0 if item.sample is None else item.sample.shape[1],
+                rotation=numbers.get(id(item.rotation)),
             )
             for item in cache.evidence
         )
@@ -164,6 +167,7 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
         layers=layers,
         evidence=evidence,
         checksums={},
+        rotations=tuple(len(rotation.pairs) for rotation in rotations),
     )
     return replace(blank, checksums=dict.fromkeys(tensor_specs(blank), BLANK))
 
@@ -189,6 +193,9 @@ def _tensors(cache: ContextCache, kv_dtype: str) -> Iterator[tuple[str, Tensor]]
             if evidence.sample is not None and evidence.sample_index is not None and evidence.sample.shape[1]:
                 yield f"layers.{i}.evidence.sample", evidence.sample
                 yield f"layers.{i}.evidence.sample_index", evidence.sample_index
+    for i, rotation in enumerate(shared(one.rotation for one in cache.evidence or ())):
+        for part in ("cos", "sin", "pairs"):
+            yield f"rotations.{i}.{part}", getattr(rotation, part)
     yield "modality", cache.modality
 
 
@@ -208,7 +215,11 @@ class _Stored:
         layers = tuple(self._layer(i, modality) for i in range(len(self.header.layers)))
         evidence = None
         if self.header.evidence is not None:
-            evidence = tuple(self._evidence(i, geometry) for i, geometry in enumerate(self.header.evidence))
+            rotations = [self._rotation(i) for i in range(len(self.header.rotations))]
+            evidence = tuple(
+                self._evidence(i, geometry, None if geometry.rotation is None else rotations[geometry.rotation])
+                for i, geometry in enumerate(self.header.evidence)
+            )
         return ContextCache(
             layers=layers,
             modality=modality.to(self.device),
@@ -258,11 +269,17 @@ class _Stored:
         }
         return padded(CODECS[kv_dtype].decode(packed).to(self.device, self.dtype), layer.lengths)
 
-    def _evidence(self, i: int, geometry: EvidenceGeometry) -> Evidence:
+    def _rotation(self, i: int) -> Rotation:
+        return Rotation(*(self.tensor(f"rotations.{i}.{part}").to(self.device) for part in ("cos", "sin", "pairs")))
+
+    def _evidence(self, i: int, geometry: EvidenceGeometry, rotation: Rotation | None) -> Evidence:
         name = f"layers.{i}.evidence"
         cumulative = None
         if geometry.has_cumulative:
             cumulative = padded(self.tensor(f"{name}.cumulative"), self.header.layers[i].lengths).to(self.device)
+        problem = None if rotation is None else rotation.problem(self.header.layers[i].head_size)
+        if problem is not None:
+            corrupt(self.header.path, f"rotations.{geometry.rotation}: {problem}")
         sampled = geometry.num_sampled > 0
         return Evidence(
             queries=self.tensor(f"{name}.queries").to(self.device, self.dtype),
@@ -272,6 +289,7 @@ class _Stored:
             flow=geometry.flow,
             sample=self.tensor(f"{name}.sample").to(self.device, self.dtype) if sampled else None,
             sample_index=self.tensor(f"{name}.sample_index").to(self.device) if sampled else None,
+            rotation=rotation,
         )
 
 

@@ -67,7 +67,8 @@ def compress(
     for index, (ranking, kept) in enumerate(zip(rankings, rules.budget(to_choose_from), strict=True)):
         layer = cache.layers[index]
         free = ranking.living & ~ranking.protected & (ranking.scores > OUT_OF_SIGHT)
-        selection = Selection(layer, ranking.scores, kept, free, strategies[index], profile.tau)
+        rotation = None if ranking.evidence is None else ranking.evidence.rotation
+        selection = Selection(layer, ranking.scores, kept, free, strategies[index], profile.tau, rotation)
         small, merged = rules.merge(selection)
         record = LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged)
         if rules.refit is not None and cache.evidence is not None:
@@ -109,12 +110,14 @@ def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
         "cumulative": bool(evidence) and all(one.cumulative is not None for one in evidence),
         "sample": bool(evidence) and all(one.sample_index is not None for one in evidence),
         "references": bool(evidence) and all(one.num_references > 1 for one in evidence),
+        "rotation": bool(evidence) and all(one.rotation is not None for one in evidence),
     }
     names = {
         "queries": "reference queries",
         "cumulative": "the attention received from all queries",
         "sample": "queries from all over the context",
         "references": "at least two reference queries to refit",
+        "rotation": "the rotation of the keys (not known of every model)",
     }
     missing = [names[need] for need in sorted(rules.needs & names.keys()) if not there[need]]
     if missing and (cache.provenance.compression is not None or cache.keep < 1):

@@ -65,7 +65,8 @@ def compress(
     layers, records = [], []
     for index, (ranking, kept) in enumerate(zip(rankings, rules.budget(to_choose_from), strict=True)):
         layer = cache.layers[index]
-        selection = Selection(layer, ranking.scores, kept, ranking.free, strategies[index], profile.tau)
+        rotation = None if ranking.evidence is None else ranking.evidence.rotation
+        selection = Selection(layer, ranking.scores, kept, ranking.free, strategies[index], profile.tau, rotation)
         small, merged = rules.merge(selection)
         record = LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged)
         if rules.refit is not None and cache.evidence is not None:
@@ -107,12 +108,14 @@ def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
         "cumulative": bool(evidence) and all(one.cumulative is not None for one in evidence),
         "sample": bool(evidence) and all(one.sample_index is not None for one in evidence),
         "references": bool(evidence) and all(one.num_references > 1 for one in evidence),
+        "rotation": bool(evidence) and all(one.rotation is not None for one in evidence),
     }
     names = {
         "queries": "reference queries",
         "cumulative": "the attention received from all queries",
         "sample": "queries from all over the context",
         "references": "at least two reference queries",
+        "rotation": "the rotation of the keys (not known of every model)",
     }
     for need in rules.needs:
         kind, _, name = need.partition("observed.")

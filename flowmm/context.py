@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flowmm.records import LayerFlow, Provenance, Span
+from flowmm.rotation import Rotation
 
 NUM_SINKS = 4  # the first slots, which soak up attention mass; never evicted (StreamingLLM, arXiv 2309.17453)
 
@@ -107,10 +108,9 @@ class Evidence:
     sample: Tensor | None = None  # [H_q, M, D] post-RoPE queries from all over the context, for refit and diagnostics
     sample_index: Tensor | None = None  # [M] int64, the token of each; None exactly when sample is
     asking: Tensor | None = None  # [H_q, R, D] post-RoPE queries of what was fed behind the context; they see all of it
-    observed: Mapping[str, Tensor] = field(
-        default_factory=dict
-    )  # each [H_kv, S] float32: by pass, the largest attention
+    observed: Mapping[str, Tensor] = field(default_factory=dict)  # by pass, [H_kv, S] float32: the largest attention
     value_weight: Tensor | None = None  # [H_kv, S] float32: |W_O v|
+    rotation: Rotation | None = None  # of the keys; layers that rotate alike share the object
 
     @property
     def num_references(self) -> int:

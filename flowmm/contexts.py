@@ -68,8 +68,10 @@ def read_context(
     )
     full = prefill(prompt, loaded, chunk_tokens=chunk_tokens, observer=recorder, progress=progress)
     evidence = tuple(
-        replace(one, value_weight=output_weight(loaded.model, index, layer))
-        for index, (one, layer) in enumerate(zip(recorder.evidence(), full.layers, strict=True))
+        replace(one, value_weight=output_weight(loaded.model, index, layer), rotation=rotation)
+        for index, (one, layer, rotation) in enumerate(
+            zip(recorder.evidence(), full.layers, full.rotations, strict=True)
+        )
     )
     provenance = Provenance(
         model=loaded.identity,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, Literal, NoReturn
 
@@ -60,6 +60,7 @@ class EvidenceGeometry:
     num_asking: int = 0
     observed: tuple[str, ...] = ()  # passes that looked at the slots
     has_value_weight: bool = False
+    rotation: int | None = None  # which of the document's rotations the keys were turned by
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Document:
     layers: tuple[LayerGeometry, ...]
     evidence: tuple[EvidenceGeometry, ...] | None
     checksums: Mapping[str, str]  # xxh3_128 in hex, by tensor
+    rotations: tuple[int, ...] = field(default=(), kw_only=True)  # pairs of dimensions that each turns
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,9 @@ def tensor_specs(document: Document) -> dict[str, Spec]:
             shapes[f"layers.{i}.evidence.observed.{name}"] = ("F32", (layer.num_slots,))
         if evidence.has_value_weight:
             shapes[f"layers.{i}.evidence.value_weight"] = ("F32", (layer.num_slots,))
+    for i, num_pairs in enumerate(document.rotations):
+        shapes[f"rotations.{i}.cos"] = shapes[f"rotations.{i}.sin"] = ("F32", (document.num_tokens, num_pairs))
+        shapes[f"rotations.{i}.pairs"] = ("I64", (num_pairs, 2))
     shapes["modality"] = ("U8", (document.num_tokens,))
     # Larger items first, so that each tensor lies on a multiple of its item size, as mapping readers like it.
     in_order = sorted(shapes.items(), key=lambda item: -ITEM_BYTES[item[1][0]])
@@ -262,6 +267,13 @@ def _check_document(document: Document) -> None:
             raise MalformedError(f"document.layers[{i}]: a head has 0 to {document.num_tokens} slots, one per token")
         if not layer.has_position and min(layer.lengths) < document.num_tokens:
             raise MalformedError(f"document.layers[{i}]: holds only some tokens, yet does not say which")
+    _check_evidence(document)
+
+
+def _check_evidence(document: Document) -> None:
+    used = {one.rotation for one in document.evidence or () if one.rotation is not None}
+    if used != set(range(len(document.rotations))):
+        raise MalformedError(f"document.rotations: there are {len(document.rotations)}, but used are {sorted(used)}")
     if document.evidence is None:
         return
     if len(document.evidence) != len(document.layers):
@@ -276,6 +288,9 @@ def _check_document(document: Document) -> None:
             raise MalformedError(f"document.evidence[{i}]: {heads} query heads for {len(layer.lengths)} heads")
         if evidence.query_dtype not in KV_DTYPES.values():
             raise MalformedError(f"document.evidence[{i}].query_dtype: {evidence.query_dtype!r}")
+        pairs = 1 if evidence.rotation is None else document.rotations[evidence.rotation]
+        if not 1 <= pairs <= max(1, layer.head_size // 2):
+            raise MalformedError(f"document.evidence[{i}].rotation: {pairs} pairs of {layer.head_size} dimensions")
 
 
 def _check_tensors(document: Document, tensors: Mapping[str, TensorEntry]) -> None:

@@ -16,6 +16,8 @@ from flowmm.hf.attention import attention_of
 from flowmm.hf.embedded import EmbeddedContext, embed_all
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.reading import Observer, ReadingAttention
+from flowmm.hf.rotation import watched_rotation
+from flowmm.rotation import Rotation
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 
@@ -27,6 +29,7 @@ class FullRead:
     layers: tuple[LayerCache, ...]
     modality: Tensor  # [T] uint8
     embedded: EmbeddedContext  # what went in, for passes that read it again
+    rotations: tuple[Rotation | None, ...]  # of the keys, per layer; None where it is not known how they turn
     seconds: Mapping[str, float]  # by phase: vision, prefill
 
     @property
@@ -64,7 +67,7 @@ def prefill(
     image_of = _image_of(modality) if loaded.family.bidirectional_images else None
     attention = ReadingAttention(num_tokens, loaded.family.windows, image_of, observer)
     decoder = loaded.model.get_decoder()
-    with attention_of(loaded.model):
+    with attention_of(loaded.model), watched_rotation(decoder) as rotation:
         start = 0
         while start < num_tokens:
             end = _chunk_end(start, min(num_tokens, start + chunk_tokens), image_of)
@@ -73,12 +76,13 @@ def prefill(
             decoder(**inputs, attention_mask=None, use_cache=False, flowmm=attention)
             start = end
             told("prefill", end, num_tokens)
+        rotations = rotation.found(attention.keys)
     layers = tuple(
         _layer(keys, values, modality, window)
         for keys, values, window in zip(attention.keys, attention.values, loaded.family.windows, strict=True)
     )
     seconds = {"vision": seen - began, "prefill": perf_counter() - seen}
-    return FullRead(layers, modality, embedded, seconds)
+    return FullRead(layers, modality, embedded, rotations, seconds)
 
 
 def _image_of(modality: Tensor) -> Tensor:

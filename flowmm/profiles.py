@@ -47,9 +47,9 @@ class Reconstruct(FileModel):
 class Probes(FileModel):
     """A pass in which the model writes about the context and is fed what it wrote (self-study)."""
 
-    requests: list[str] = []  # what it writes: a transcription, a summary, key facts as JSON
-    list_items: list[str] = []  # requests whose answers are lists
-    about_item: list[str] = []  # questions asked about each item, {item}
+    requests: list[str] = Field(default_factory=list)  # what it writes: a transcription, a summary, key facts as JSON
+    list_items: list[str] = Field(default_factory=list)  # requests whose answers are lists
+    about_item: list[str] = Field(default_factory=list)  # questions asked about each item, {item}
     most_items: Annotated[int, Field(ge=0)] = 128
     longest: Annotated[int, Field(ge=1)] = 512  # tokens of an answer to a request
     longest_about: Annotated[int, Field(ge=1)] = 48  # tokens of an answer about an item

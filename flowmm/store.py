@@ -31,6 +31,7 @@ from flowmm.header import (
     tensor_specs,
 )
 from flowmm.ragged import flat, padded, slots_problem
+from flowmm.rotation import Rotation, shared
 
 _TORCH = {
     "I64": torch.int64,
@@ -142,7 +143,8 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
         )
         for layer in cache.layers
     )
-    evidence = None
+    rotations, evidence = shared(one.rotation for one in cache.evidence or ()), None
+    numbers = {id(rotation): i for i, rotation in enumerate(rotations)}
     if cache.evidence is not None:
         evidence = tuple(
             EvidenceGeometry(
@@ -156,6 +158,7 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
                 num_asking=0 if item.asking is None else item.asking.shape[1],
                 observed=tuple(sorted(item.observed)),
                 has_value_weight=item.value_weight is not None,
+                rotation=numbers.get(id(item.rotation)),
             )
             for item in cache.evidence
         )
@@ -167,6 +170,7 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
         layers=layers,
         evidence=evidence,
         checksums={},
+        rotations=tuple(len(rotation.pairs) for rotation in rotations),
     )
     return replace(blank, checksums=dict.fromkeys(tensor_specs(blank), BLANK))
 
@@ -198,6 +202,9 @@ def _tensors(cache: ContextCache, kv_dtype: str) -> Iterator[tuple[str, Tensor]]
                 yield f"layers.{i}.evidence.observed.{name}", flat(seen, lengths)
             if evidence.value_weight is not None:
                 yield f"layers.{i}.evidence.value_weight", flat(evidence.value_weight, lengths)
+    for i, rotation in enumerate(shared(one.rotation for one in cache.evidence or ())):
+        for part in ("cos", "sin", "pairs"):
+            yield f"rotations.{i}.{part}", getattr(rotation, part)
     yield "modality", cache.modality
 
 
@@ -217,7 +224,11 @@ class _Stored:
         layers = tuple(self._layer(i, modality) for i in range(len(self.header.layers)))
         evidence = None
         if self.header.evidence is not None:
-            evidence = tuple(self._evidence(i, geometry) for i, geometry in enumerate(self.header.evidence))
+            rotations = [self._rotation(i) for i in range(len(self.header.rotations))]
+            evidence = tuple(
+                self._evidence(i, geometry, None if geometry.rotation is None else rotations[geometry.rotation])
+                for i, geometry in enumerate(self.header.evidence)
+            )
         return ContextCache(
             layers=layers,
             modality=modality.to(self.device),
@@ -267,12 +278,18 @@ class _Stored:
         }
         return padded(CODECS[kv_dtype].decode(packed).to(self.device, self.dtype), layer.lengths)
 
-    def _evidence(self, i: int, geometry: EvidenceGeometry) -> Evidence:
+    def _rotation(self, i: int) -> Rotation:
+        return Rotation(*(self.tensor(f"rotations.{i}.{part}").to(self.device) for part in ("cos", "sin", "pairs")))
+
+    def _evidence(self, i: int, geometry: EvidenceGeometry, rotation: Rotation | None) -> Evidence:
         name = f"layers.{i}.evidence"
 
         def slots(what: str) -> Tensor:
             return padded(self.tensor(f"{name}.{what}"), self.header.layers[i].lengths).to(self.device)
 
+        problem = None if rotation is None else rotation.problem(self.header.layers[i].head_size)
+        if problem is not None:
+            corrupt(self.header.path, f"rotations.{geometry.rotation}: {problem}")
         sampled = geometry.num_sampled > 0
         return Evidence(
             queries=self.tensor(f"{name}.queries").to(self.device, self.dtype),
@@ -285,6 +302,7 @@ class _Stored:
             asking=self.tensor(f"{name}.asking").to(self.device, self.dtype) if geometry.num_asking else None,
             observed={what: slots(f"observed.{what}") for what in geometry.observed},
             value_weight=slots("value_weight") if geometry.has_value_weight else None,
+            rotation=rotation,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from flowmm.context import LayerCache
 from flowmm.merges.d2o import D2O
@@ -17,7 +17,10 @@ from flowmm.merges.selection import Selection
 class Merge(Protocol):
     """A merging rule; its fields are its hyper-parameters."""
 
-    needs: ClassVar[frozenset[str]]  # of "flow": then ``Selection.strategy`` is set wherever there are two modalities
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of "flow": then ``Selection.strategy`` is set wherever there are two modalities; "rotation"."""
+        ...
 
     def __call__(self, selection: Selection) -> tuple[LayerCache, int]:
         """Make the small layer; protected slots come through verbatim.

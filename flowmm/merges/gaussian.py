@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +13,14 @@ from torch import Tensor
 from flowmm.blocks import blocks
 from flowmm.budgets.choose import choose
 from flowmm.context import LayerCache
-from flowmm.merges.means import Means
+from flowmm.merges.means import AveragesKeys, Means
 from flowmm.merges.selection import Selection, gather, take
 
 LOWEST = torch.finfo(torch.float32).min
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(AveragesKeys):
     """Merging sets and Gaussian weights (KVMerger, arXiv 2407.08454, algorithm 1 and eq. 5-7).
 
     Neighbours join one set while ``cos(k_i, k_{i+1}) >= eps`` and neither is protected, recent or a heavy hitter. A
@@ -37,23 +37,23 @@ class Gaussian:
         heavy: share of the kept slots with the highest scores, verbatim.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
     recent: Annotated[float, Field(ge=0, le=1)] = 0.25
     heavy: Annotated[float, Field(ge=0, le=1)] = 0.25
 
     def __call__(self, selection: Selection) -> tuple[LayerCache, int]:
         """The verbatim slots and a merged one for each set, and how many slots were merged into these."""
-        layer = selection.layer
+        layer, rotation = selection.layer, self.rotation(selection)
+        keys = layer.keys if rotation is None else rotation.undone(layer.keys, layer.position)
         verbatim = self._verbatim(selection)
         places = (selection.kept.sum(1) - verbatim.sum(1)).clamp_min(0)  # [H_kv]
         loose = selection.free & ~verbatim
-        pivot = pivots(selection.scores, loose, links(layer.keys, loose, loose.sum(1) - places))
+        pivot = pivots(selection.scores, loose, links(keys, loose, loose.sum(1) - places))
         slot = torch.arange(loose.shape[1], device=loose.device).expand_as(loose)
         is_pivot = choose(selection.scores, (loose & (pivot == slot)).int() - 1, places)
         kept = verbatim | is_pivot
         joins = loose & ~is_pivot & is_pivot.gather(1, pivot)
-        weight = gaussian_weights(layer.keys, pivot, joins)
-        means = Means(take(layer, kept))
+        weight = gaussian_weights(keys, pivot, joins)
+        means = Means(take(layer, kept), rotation=rotation)
         into = (kept.long().cumsum(1) - 1).clamp_min(0).gather(1, pivot)  # index in the small layer
         widest = 4 * max(layer.keys.shape[2], layer.values.shape[2]) * layer.keys.shape[0]
         for rows in blocks(slot.shape[1], widest):

@@ -1,14 +1,36 @@
-"""Running sums of what goes into each pivot, and the layer of their means."""
+"""Running sums of what goes into each pivot, and the layer of their means; whether keys are averaged un-rotated."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from flowmm.context import LayerCache
-from flowmm.merges.selection import gather
+from flowmm.merges.selection import Selection, bare_keys, gather
+from flowmm.rotation import Rotation
+
+
+@dataclass(frozen=True)
+class AveragesKeys:
+    """What rules that make means of keys have in common.
+
+    Attributes:
+        unrotated: compare and average keys as they were before the rotary embedding, and turn the mean to where its
+            pivot is. Else the same content at two places has two keys, whose mean is short and points at neither.
+    """
+
+    unrotated: bool = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The rotation, to undo it."""
+        return frozenset({"rotation"}) if self.unrotated else frozenset()
+
+    def rotation(self, selection: Selection) -> Rotation | None:
+        """What is undone before keys are compared and averaged; None: they are taken as they are."""
+        return selection.rotation if self.unrotated else None
 
 
 class Means:
@@ -17,12 +39,14 @@ class Means:
     Args:
         pivots: the layer of kept slots.
         weight: ``[H_kv, P]`` float32, what each pivot itself counts, above 0; None is 1.
+        rotation: of the keys of all slots; the means are of the keys before it. None takes them as they are.
     """
 
-    def __init__(self, pivots: LayerCache, weight: Tensor | None = None) -> None:
+    def __init__(self, pivots: LayerCache, weight: Tensor | None = None, rotation: Rotation | None = None) -> None:
         weight = torch.ones(pivots.position.shape, device=pivots.keys.device) if weight is None else weight
-        self._pivots = pivots
-        self._keys = pivots.keys.float() * weight[..., None]
+        self._pivots, self._rotation = pivots, rotation
+        self._bare = pivots.keys.float() if rotation is None else rotation.undone(pivots.keys, pivots.position)
+        self._keys = self._bare * weight[..., None]
         self._values = pivots.values.float() * weight[..., None]
         self._own, self._weight = weight, weight.clone()
         self._count = torch.zeros_like(weight)
@@ -37,8 +61,9 @@ class Means:
             pivot: ``[H_kv, n]`` index of the pivot it joins.
             weight: ``[H_kv, n]`` float32, what it counts; 0 for a slot that joins none.
         """
-        for sums, slots in ((self._keys, layer.keys), (self._values, layer.values)):
-            joining = gather(slots, slot).float() * weight[..., None]
+        keys, values = bare_keys(layer, slot, self._rotation), gather(layer.values, slot).float()
+        for sums, slots in ((self._keys, keys), (self._values, values)):
+            joining = slots * weight[..., None]
             sums.scatter_add_(1, pivot.unsqueeze(-1).expand_as(joining), joining)
         joins = (weight > 0).float()
         self._weight.scatter_add_(1, pivot, weight)
@@ -71,15 +96,22 @@ class Means:
             bias: ``[H_kv, P]``; None leaves that of the pivots.
             keys: False leaves the keys as they are and moves the values alone.
         """
+        pivots = self._pivots
         joined = (self._count > 0)[..., None]  # all others stay as they are, to the bit
 
         def moved(own: Tensor, sums: Tensor) -> Tensor:
-            mean = sums / self._weight[..., None]
-            return torch.where(joined, own.float().lerp(mean, towards).to(own.dtype), own)
+            return own.lerp(sums / self._weight[..., None], towards)
 
+        def instead(own: Tensor, new: Tensor) -> Tensor:
+            return torch.where(joined, new.to(own.dtype), own)
+
+        merged = moved(self._bare, self._keys) if keys else pivots.keys
+        if keys and self._rotation is not None:
+            merged = self._rotation.applied(merged, pivots.position)
+        values = moved(pivots.values.float(), self._values)
         return replace(
-            self._pivots,
-            keys=moved(self._pivots.keys, self._keys) if keys else self._pivots.keys,
-            values=moved(self._pivots.values, self._values),
-            bias=self._pivots.bias if bias is None else bias,
+            pivots,
+            keys=instead(pivots.keys, merged),
+            values=instead(pivots.values, values),
+            bias=pivots.bias if bias is None else bias,
         )

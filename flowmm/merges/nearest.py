@@ -7,24 +7,25 @@ from typing import ClassVar
 
 from flowmm.context import LayerCache
 from flowmm.merges.matching import free_pivots, matches
-from flowmm.merges.means import Means
+from flowmm.merges.means import AveragesKeys, Means
 from flowmm.merges.selection import Selection, take
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(AveragesKeys):
     """``(c + sum s) / (m + 1)`` of the pivot c and the m slots s nearest to it by cosine of keys (MEDA, 2502.17599).
 
-    Keys and values alike, keys after the rotary embedding, whatever the modality; protected slots are no pivots.
+    Keys and values alike, keys after the rotary embedding unless ``unrotated``, whatever the modality; protected slots
+    are no pivots.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
     towards: ClassVar[float] = 1.0
 
     def __call__(self, selection: Selection) -> tuple[LayerCache, int]:
         """The kept slots, some of them merged, and how many slots were merged into them."""
-        means = Means(take(selection.layer, selection.kept))
-        for match in matches(selection, free_pivots(selection)):
+        rotation = self.rotation(selection)
+        means = Means(take(selection.layer, selection.kept), rotation=rotation)
+        for match in matches(selection, free_pivots(selection), rotation):
             means.add(selection.layer, match.slot, match.pivot, match.found.float())
         return means.layer(towards=self.towards), means.joined
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flowmm.context import LayerCache
 from flowmm.errors import UsageError
+from flowmm.rotation import Rotation
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Selection:
     free: Tensor  # [H_kv, S] bool: living, not protected, and visible to what comes after; only these may merge
     strategy: str | None = None  # "intra", "cross", or None when the method does not tell layers apart
     tau: float = 1.0  # quantile of the pivots' scores up to which a pivot may receive
+    rotation: Rotation | None = None  # of the layer's keys; there when the rule needs "rotation"
 
 
 def score_weights(selection: Selection) -> Tensor:
@@ -52,6 +54,12 @@ def indices(mask: Tensor) -> tuple[Tensor, Tensor]:
 def gather(slots: Tensor, index: Tensor) -> Tensor:
     """``[H_kv, S, D]`` at ``[H_kv, K]`` gives ``[H_kv, K, D]``."""
     return slots.gather(1, index.unsqueeze(-1).expand(-1, -1, slots.shape[-1]))
+
+
+def bare_keys(layer: LayerCache, index: Tensor, rotation: Rotation | None) -> Tensor:
+    """``[H_kv, K, D]`` float32: the keys at ``[H_kv, K]``, before their rotation if one is given."""
+    keys = gather(layer.keys, index)
+    return keys.float() if rotation is None else rotation.undone(keys, layer.position.gather(1, index))
 
 
 def take(layer: LayerCache, kept: Tensor) -> LayerCache:

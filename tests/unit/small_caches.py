@@ -17,9 +17,11 @@ from flowmm.records import (
     Source,
     Span,
 )
+from flowmm.rotation import Rotation
 
 MODALITY = torch.tensor([2, 0, 1, 1, 0], dtype=torch.uint8)  # five tokens: template, text, two visual, text
 FLOW = LayerFlow(0.25, 0.5, 0.125, 0.0625)
+ROTATION = Rotation(torch.full((5, 1), 0.75), torch.full((5, 1), 0.5), torch.tensor([[1, 3]]))
 
 
 def provenance() -> Provenance:
@@ -105,6 +107,7 @@ def cache(*layers: LayerCache, evidence: bool = False) -> ContextCache:
             if with_cumulative
             else {},
             value_weight=torch.full((heads, longest), 2.0) if with_cumulative else None,
+            rotation=ROTATION,
         )
 
     return ContextCache(

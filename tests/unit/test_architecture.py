@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS = {
     0: {"errors", "records", "typed_json"},
     1: {"atomic", "blocks", "container", "context", "fingerprint", "header", "positions", "profiles", "ragged"}
-    | {"validation", "yamlfile"},
+    | {"rotation", "validation", "yamlfile"},
     2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},

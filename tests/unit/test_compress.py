@@ -8,8 +8,9 @@ import torch
 from flowmm.compress import DEFAULT_KEEP, METHODS, compress
 from flowmm.context import Modality
 from flowmm.errors import UsageError
-from flowmm.profiles import load_method, load_profile, method_names
+from flowmm.profiles import Rule, load_method, load_profile, method_names
 from flowmm.records import LayerFlow
+from flowmm.rotation import Rotation
 from tests.unit.plain_layers import random_context
 
 PROFILE = load_profile()
@@ -184,6 +185,20 @@ def test_missing_evidence_is_named(method, lost, message):
     context = replace(FULL, evidence=tuple(replace(one, **lost) for one in FULL.evidence))
     with pytest.raises(UsageError, match=message):
         small(method, context)
+
+
+def test_merging_unrotated_keys_needs_the_rotation_of_every_layer():
+    method = load_method("look-m").model_copy(update={"merge": Rule(rule="pivotal", unrotated=True)})
+    with pytest.raises(UsageError, match=r"look-m needs the rotation of the keys .*, which were not recorded"):
+        compress(FULL, method, profile=PROFILE)
+    angle = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+    rotation = Rotation(angle.cos(), angle.sin(), torch.arange(8).view(4, 2))
+    known = replace(FULL, evidence=tuple(replace(one, rotation=rotation) for one in FULL.evidence))
+    done, plain = compress(known, method, profile=PROFILE), small("look-m", known)
+    assert done.evidence is None
+    assert done.provenance.compression.layers[0].merged > 0
+    assert not torch.equal(done.layers[0].keys, plain.layers[0].keys)
+    assert torch.equal(done.layers[0].position, plain.layers[0].position)
 
 
 def test_a_refit_needs_two_reference_queries_and_takes_them_from_tail_or_sample():

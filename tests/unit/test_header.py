@@ -240,6 +240,7 @@ def test_evidence_must_fit_the_heads(tmp_path: Path) -> None:
         ({"num_sampled": -2}, "query heads"),
         ({"num_sampled": 3}, r"sample_index: I64 \[2\] in 16 bytes, expected I64 \[3\]"),
         ({"num_sampled": 0}, "sample.* has no place"),
+        ({"rotation": 1}, r"there are 1, but used are \[0, 1\]"),
     ):
         save(small_caches.full(), path, force=True)
         forge(path, lambda table, document, change=change: document["evidence"][0].update(change))
@@ -247,14 +248,31 @@ def test_evidence_must_fit_the_heads(tmp_path: Path) -> None:
             read_header(path)
 
 
+def test_rotations_must_fit_the_head_and_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "ctx.kv"
+    for rotations, message in (
+        ([], r"there are 0, but used are \[0\]"),
+        ([1, 1], r"there are 2, but used are \[0\]"),
+        ([0], "0 pairs of 4 dimensions"),
+        ([3], "3 pairs of 4 dimensions"),
+        ([2], r"rotations.0.pairs: I64 \[1, 2\] in 16 bytes, expected I64 \[2, 2\]"),
+    ):
+        save(small_caches.full(), path, force=True)
+        forge(path, lambda table, document, rotations=rotations: document.update(rotations=rotations))
+        with pytest.raises(CorruptFileError, match=message):
+            read_header(path)
+
+
 def test_files_from_before_samples_and_diagnostics_are_read(tmp_path: Path) -> None:
     path, cache = tmp_path / "ctx.kv", small_caches.full()
-    unsampled = tuple(replace(one, sample=None, sample_index=None) for one in cache.evidence or ())
+    unsampled = tuple(replace(one, sample=None, sample_index=None, rotation=None) for one in cache.evidence or ())
     save(replace(cache, evidence=unsampled), path)
 
     def older(table: dict[str, Any], document: dict[str, Any]) -> None:
         for evidence in document["evidence"]:
             assert evidence.pop("num_sampled") == 0
+            assert evidence.pop("rotation") is None
+        assert document.pop("rotations") == []
         document["provenance"]["compression"].pop("diagnostics")
         for layer in document["provenance"]["compression"]["layers"]:
             for name in ("error_evicted", "error_refitted", "heads_refitted"):
@@ -266,7 +284,7 @@ def test_files_from_before_samples_and_diagnostics_are_read(tmp_path: Path) -> N
     assert (compression.diagnostics, compression.layers[0].error_refitted) == (None, None)
     evidence = load(path).evidence
     assert evidence is not None
-    assert (evidence[0].sample, evidence[0].sample_index) == (None, None)
+    assert (evidence[0].sample, evidence[0].sample_index, evidence[0].rotation) == (None, None, None)
 
 
 def test_a_key_that_comes_twice_is_refused(stored: Path) -> None:

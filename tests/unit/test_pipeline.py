@@ -9,6 +9,13 @@ from flowmm.pipeline import CompressOptions, ModelOptions, Question, ask_file, c
 from flowmm.records import Generation
 from tests.conformance.folders import make_folder
 
+UNROTATED = """title: merges keys as they were before the rotary embedding
+paper: null
+score: {rule: attention}
+budget: {rule: uniform}
+merge: {rule: mean, unrotated: true}
+"""
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelOptions:
@@ -25,7 +32,9 @@ def notes(tmp_path: Path) -> str:
 def test_a_small_file_is_the_same_made_at_once_or_from_the_full_one(
     model: ModelOptions, notes: str, tmp_path: Path
 ) -> None:
-    for method in ("snapkv", "h2o", "flowmm-paper", "random"):
+    unrotated = tmp_path / "unrotated.yaml"
+    unrotated.write_text(UNROTATED)
+    for method in ("snapkv", "h2o", "flowmm-paper", "random", str(unrotated)):
         options = CompressOptions(method=method, keep=0.3, seed=5)
         prefill_file([notes], tmp_path / "once.kv", model=model, compression=options, kv_dtype="fp32", force=True)
         full = CompressOptions(enabled=False)
@@ -33,6 +42,7 @@ def test_a_small_file_is_the_same_made_at_once_or_from_the_full_one(
         compress_file(tmp_path / "full.kv", tmp_path / "later.kv", compression=options, kv_dtype="fp32", force=True)
         once, later = (verify_file(tmp_path / name).header for name in ("once.kv", "later.kv"))
         assert once.checksums == later.checksums, method
+        assert (len(verify_file(tmp_path / "full.kv").header.rotations), later.rotations) == (1, ())
 
 
 def test_a_profile_may_be_a_file(model: ModelOptions, notes: str, tmp_path: Path) -> None:

@@ -81,6 +81,33 @@ def test_float32_is_stored_as_bf16_unless_asked_otherwise(tmp_path: Path) -> Non
     assert loaded.evidence[0].queries.dtype == torch.float32
 
 
+def test_a_rotation_that_layers_share_is_stored_once_and_stays_shared(tmp_path: Path) -> None:
+    header = save(small_caches.full(), tmp_path / "ctx.kv")
+    assert [name for name in header.tensors if "rotation" in name and name.endswith("cos")] == ["rotations.0.cos"]
+    first, second = load(tmp_path / "ctx.kv").evidence or ()
+    assert first.rotation is second.rotation is not None
+
+
+def test_rotations_of_their_own_stay_with_their_layers(tmp_path: Path) -> None:
+    cache = small_caches.full()
+    first, second = cache.evidence or ()
+    other = dataclasses.replace(small_caches.ROTATION, cos=torch.full((5, 1), 0.25))
+    mixed = (dataclasses.replace(first, rotation=None), dataclasses.replace(second, rotation=other))
+    save(dataclasses.replace(cache, evidence=mixed), tmp_path / "ctx.kv")
+    found = load(tmp_path / "ctx.kv").evidence or ()
+    assert found[0].rotation is None
+    assert_equal(found[1].rotation, other)
+
+
+def test_a_rotation_of_dimensions_that_are_not_there_is_refused(tmp_path: Path) -> None:
+    cache = small_caches.full()
+    wrong = dataclasses.replace(small_caches.ROTATION, pairs=torch.tensor([[1, 4]]))
+    evidence = tuple(dataclasses.replace(one, rotation=wrong) for one in cache.evidence or ())
+    save(dataclasses.replace(cache, evidence=evidence), tmp_path / "ctx.kv")
+    with pytest.raises(CorruptFileError, match=r"rotations\.0: the pairs are not of different dimensions below 4"):
+        load(tmp_path / "ctx.kv")
+
+
 def test_padding_is_not_stored(tmp_path: Path) -> None:
     tensors = save(small_caches.ragged(), tmp_path / "ctx.kv").tensors
     assert tensors["layers.0.keys"].shape == (4, 4)  # heads of 3 and 1 slots

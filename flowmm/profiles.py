@@ -90,6 +90,7 @@ class ModelProfile(_Model):
     tau: Share  # quantile of the pivots' scores; those above it receive nothing
     flow_without_sinks: bool  # which rho is compared with theta
     layer_budget: list[Annotated[float, Field(gt=0)]] | None = None  # multipliers, scaled to a mean of 1
+    head_budget: list[list[Annotated[float, Field(gt=0)]]] | None = None  # of each KV head of each layer, likewise
     max_pixels: Annotated[int, Field(gt=0)] | None = None  # of an image, before it is scaled down
     calibrated: Calibration | None = None
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import platformdirs
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from flowmm.errors import MismatchError, UnknownNameError
-from flowmm.yamlfile import Document, Problem, read, refuse
+from flowmm.yamlfile import Document, Problem, dump, read, refuse
 
 
 class _Model(BaseModel):
@@ -64,13 +63,26 @@ class Method(_Model):
     question: bool = False  # whether it needs the question when it compresses
 
 
+class Calibrated(_Model):
+    """A document that numbers were measured on."""
+
+    name: str
+    sha256: str
+
+
 class Calibration(_Model):
     """Where measured numbers in a profile come from."""
 
     model: str
-    documents: list[str]
-    tokens: int
+    weights: str  # fingerprint
+    documents: list[Calibrated]
+    tokens: int  # of all documents
     date: str
+    flowmm: str  # version
+    flow_mean: list[float]  # per layer, over the documents with images and text; empty where none has both
+    flow_spread: list[float]  # standard deviation over them
+    theta: str  # the rule that theta was chosen by
+    head_budget: str  # the rule that head budgets were measured by
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -125,12 +137,17 @@ def load_profile(name: str | Path | None = None, model_type: str | None = None) 
         name = model_type if model_type and model_type in profile_names() else "default"
     path = _find("models", "profile", name)
     document, data = _extended(path, ())
-    text = yaml.safe_dump(data, sort_keys=False)
+    text = dump(data)
     profile = _checked(ModelProfile, document, data, {"name": path.stem, "text": text})
     if model_type and profile.model_type and profile.model_type != model_type:
         hint = "Leave the profile out, and the model's own is taken."
         raise MismatchError(str(name), "model_type", profile.model_type, model_type, hint)
     return profile
+
+
+def own_keys(name: str | Path) -> dict[str, Any]:
+    """What the file of a profile says itself, ``extends`` included; unchecked."""
+    return read(_find("models", "profile", name)).data
 
 
 def method_names() -> tuple[str, ...]:
@@ -241,8 +258,10 @@ def _unknown(key: str, known: set[str]) -> str:
 def _keys(model: type[BaseModel], place: tuple[int | str, ...]) -> set[str]:
     """The keys that the mapping at ``place`` may have."""
     for key in place:
-        annotation = model.model_fields[str(key)].annotation
+        if isinstance(key, int):  # an item of a list, whose annotation named its model already
+            continue
+        annotation = model.model_fields[key].annotation
         options = [option for option in (annotation, *get_args(annotation)) if isinstance(option, type)]
         model = next(option for option in options if issubclass(option, BaseModel))
-    known = set(model.model_fields) - {"name", "text"}
+    known = set(model.model_fields) - (set() if place else {"name", "text"})
     return known | {"extends"} if model is ModelProfile else known

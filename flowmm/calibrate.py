@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowmm.calibration import flows_over, head_budget_of, head_budget_rule, theta_of
 from flowmm.errors import UsageError
 from flowmm.inputs.options import ReadOptions
-from flowmm.pipeline import Notice, chosen_model, read_context
+from flowmm.pipeline import Notice, chosen_model
 from flowmm.plan import CompressOptions, Plan, Progress
 from flowmm.profiles import Method, ModelProfile, load_method, load_profile, own_keys
 from flowmm.records import ModelOptions, Part
@@ -152,6 +152,7 @@ def _measure(
     """Read one document and see what flows, and what the method leaves each head."""
     from flowmm.compress import compress
     from flowmm.flow import compared
+    from flowmm.pipeline import read_context
 
     cache = read_context(parts, loaded, method, chunk_tokens=chunk_tokens, progress=tell, notice=notice)
     equal = profile.model_copy(update={"layer_budget": None, "head_budget": None})  # what is measured starts afresh

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowmm.checks import check_file as check_file
+    from flowmm.calibrate import calibrate_model as calibrate_model
     from flowmm.demo import Demo as Demo
     from flowmm.demo import run_demo as run_demo
     from flowmm.doctor import examine as examine
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flowmm.pipeline import compress_file as compress_file
     from flowmm.pipeline import prefill_file as prefill_file
     from flowmm.pipeline import verify_file as verify_file
+    from flowmm.profiles import ModelProfile as ModelProfile
     from flowmm.profiles import load_method as load_method
     from flowmm.profiles import load_profile as load_profile
     from flowmm.profiles import method_names as method_names
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "checks": ("check_file",),
+    "calibrate": ("calibrate_model",),
     "demo": ("Demo", "run_demo"),
     "doctor": ("examine",),
     "errors": (
@@ -65,7 +68,7 @@ _NAMES = {
         "prefill_file",
         "verify_file",
     ),
-    "profiles": ("load_method", "load_profile", "method_names", "profile_names"),
+    "profiles": ("ModelProfile", "load_method", "load_profile", "method_names", "profile_names"),
     "records": ("Answer", "Generation", "ModelOptions"),
     "schemas": ("method_schema", "profile_schema"),
     "sessions": ("Session",),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import tee
 
 import torch
+from torch import Tensor
 
-from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, slots_to_keep
+from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, count_by_head, slots_to_keep
 from flowmm.context import NUM_SINKS, ContextCache, Evidence, LayerCache, Modality
 from flowmm.diagnostics import diagnose
 from flowmm.errors import UsageError
@@ -61,7 +62,8 @@ def compress(
     _check_evidence(cache, method, rules)
     counts = _counts(cache, profile, rules, share)
     strategies = _strategies(cache, profile, rules)
-    rankings, to_choose_from = tee(_rankings(cache, rules, counts, seed))
+    by_head = _head_counts(cache, profile, share)
+    rankings, to_choose_from = tee(_rankings(cache, rules, counts, by_head, seed))
     layers, records = [], []
     for index, (ranking, kept) in enumerate(zip(rankings, rules.budget(to_choose_from), strict=True)):
         layer = cache.layers[index]
@@ -148,9 +150,20 @@ def _counts(cache: ContextCache, profile: ModelProfile, rules: Rules, share: flo
     return counts
 
 
-def _check_length(profile: ModelProfile, key: str, found: int, expected: int) -> None:
+def _head_counts(cache: ContextCache, profile: ModelProfile, share: float) -> Sequence[Tensor | None]:
+    """Per layer ``[H_kv]``, the slots of each head by the profile's head budget; None without one."""
+    wanted = profile.head_budget
+    if wanted is None:
+        return [None] * len(cache.layers)
+    _check_length(profile, "head_budget", len(wanted), len(cache.layers))
+    for index, (heads, layer) in enumerate(zip(wanted, cache.layers, strict=True)):
+        _check_length(profile, f"head_budget of layer {index}", len(heads), len(layer.lengths), "heads")
+    return count_by_head(cache.layers, wanted, slots_to_keep(cache.num_tokens, share))
+
+
+def _check_length(profile: ModelProfile, key: str, found: int, expected: int, things: str = "layers") -> None:
     if found != expected:
-        what = f"profile {profile.name}: {key} lists {found} layers, but the model has {expected}"
+        what = f"profile {profile.name}: {key} lists {found} {things}, but the model has {expected}"
         raise UsageError(what, "Mend the profile, or choose the one of this model.")
 
 
@@ -181,13 +194,16 @@ def _strategies(cache: ContextCache, profile: ModelProfile, rules: Rules) -> lis
     return [None if flow is None else layer_strategy(flow, profile.theta, without_sinks) for flow in flows]
 
 
-def _rankings(cache: ContextCache, rules: Rules, counts: Iterable[int], seed: int) -> Iterator[Ranking]:
+def _rankings(
+    cache: ContextCache, rules: Rules, counts: Iterable[int], by_head: Iterable[Tensor | None], seed: int
+) -> Iterator[Ranking]:
     evidence: Iterable[Evidence | None] = cache.evidence or [None] * len(cache.layers)
-    for index, (layer, seen, count) in enumerate(zip(cache.layers, evidence, counts, strict=True)):
+    layers = zip(cache.layers, evidence, counts, by_head, strict=True)
+    for index, (layer, seen, count, head_counts) in enumerate(layers):
         scores = rules.score(layer, seen, (seed * 1_000_003 + index) % 2**63)
         if layer.window is not None:
             scores = scores.masked_fill(layer.position <= cache.num_tokens - layer.window, OUT_OF_SIGHT)
-        yield Ranking(scores, layer, count, seen)
+        yield Ranking(scores, layer, count, seen, head_counts)
 
 
 def _kept(layer: LayerCache) -> dict[str, int]:

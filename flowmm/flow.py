@@ -82,6 +82,11 @@ def layer_flow(sums: Tensor) -> LayerFlow:
     return LayerFlow(*shares.mean(0).tolist())
 
 
+def compared(flow: LayerFlow, without_sinks: bool) -> float:
+    """The share of the mass that crosses between modalities, as it is compared with theta."""
+    return flow.rho_without_sinks if without_sinks else flow.rho
+
+
 def layer_strategy(flow: LayerFlow, theta: float, without_sinks: bool) -> str:
     """``cross`` where more than ``theta`` of the mass crosses between modalities, else ``intra``."""
-    return "cross" if (flow.rho_without_sinks if without_sinks else flow.rho) > theta else "intra"
+    return "cross" if compared(flow, without_sinks) > theta else "intra"

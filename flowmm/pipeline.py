@@ -77,7 +77,7 @@ def prefill_file(
     from flowmm.inputs import read as read_documents
 
     check_target(output, force=force)
-    name = _chosen_model(model)
+    name = chosen_model(model)
     plan = Plan.early(name, compression)
     clock = Clock(progress)
     parts = read_documents(
@@ -255,6 +255,6 @@ def _finished(
     return replace(cache, provenance=provenance)
 
 
-def _chosen_model(model: ModelOptions) -> str:
+def chosen_model(model: ModelOptions) -> str:
     """What to read documents with: the flag, else FLOWMM_MODEL, else the embedded reader."""
     return model.name or os.environ.get("FLOWMM_MODEL") or READER

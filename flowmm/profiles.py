@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from flowmm.errors import MismatchError, UnknownNameError, UsageError
 from flowmm.validation import FileModel, find_problems, unknown_name
-from flowmm.yamlfile import Document, Problem, read, refuse
+from flowmm.yamlfile import Document, Problem, dump, read, refuse
 
 
 class Rule(BaseModel):
@@ -84,13 +83,26 @@ class Method(FileModel):
     question: bool = False  # whether it needs the question when it compresses
 
 
+class Calibrated(FileModel):
+    """A document that numbers were measured on."""
+
+    name: str
+    sha256: str
+
+
 class Calibration(FileModel):
     """Where measured numbers in a profile come from."""
 
     model: str
-    documents: list[str]
-    tokens: int
+    weights: str  # fingerprint
+    documents: list[Calibrated]
+    tokens: int  # of all documents
     date: str
+    flowmm: str  # version
+    flow_mean: list[float]  # per layer, over the documents with images and text; empty where none has both
+    flow_spread: list[float]  # standard deviation over them
+    theta: str  # the rule that theta was chosen by
+    head_budget: str  # the rule that head budgets were measured by
 
 
 Kind = Literal["methods", "models"]  # the folder that a file is in
@@ -113,6 +125,7 @@ class ModelProfile(FileModel):
     tau: Share  # quantile of the pivots' scores; those above it receive nothing
     flow_without_sinks: bool  # which rho is compared with theta
     layer_budget: list[Annotated[float, Field(gt=0)]] | None = None  # multipliers, scaled to a mean of 1
+    head_budget: list[list[Annotated[float, Field(gt=0)]]] | None = None  # of each KV head of each layer, likewise
     max_pixels: Annotated[int, Field(gt=0)] | None = None  # of an image, before it is scaled down
     calibrated: Calibration | None = None
 
@@ -161,12 +174,17 @@ def load_profile(name: str | Path | None = None, model_type: str | None = None) 
     _, data, problems = extended(path)
     if problems:
         raise refuse(problems)
-    text = yaml.safe_dump(data, sort_keys=False)
+    text = dump(data)
     profile = ModelProfile.model_validate(data | {"name": path.stem, "text": text})
     if model_type and profile.model_type and profile.model_type != model_type:
         hint = "Leave the profile out, and the model's own is taken."
         raise MismatchError(str(name), "model_type", profile.model_type, model_type, hint)
     return profile
+
+
+def own_keys(name: str | Path) -> dict[str, Any]:
+    """What the file of a profile says itself, ``extends`` included; unchecked."""
+    return read(find("models", name)).data
 
 
 def method_names() -> tuple[str, ...]:

@@ -74,7 +74,9 @@ def _unknown_key(key: str, known: set[str]) -> str:
 def _model_at(model: type[FileModel], place: Place) -> type[FileModel]:
     """The model of the mapping at ``place``."""
     for key in place:
-        annotation = model.model_fields[str(key)].annotation
+        if isinstance(key, int):  # an item of a list, whose annotation named its model already
+            continue
+        annotation = model.model_fields[key].annotation
         options = [option for option in (annotation, *get_args(annotation)) if isinstance(option, type)]
         model = next(option for option in options if issubclass(option, FileModel))
     return model

@@ -1,4 +1,4 @@
-"""Read a YAML file by the rules of YAML 1.2, and say of each problem in which line and column it is."""
+"""Read and write YAML by the rules of YAML 1.2, and say of each problem in which line and column it is."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ for _kind, _pattern, _first in _SCALARS:
     _firsts = ["" if char == "\0" else char for char in _first]
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), _firsts)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would take for a number; writes no references, which it refuses."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,11 @@ def read(path: Path) -> Document:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"{path}: cannot be read: {reason}", "Give the path of a YAML file, or a name.") from None
     return Document(path, text)
+
+
+def dump(data: dict[str, Any]) -> str:
+    """The text of a mapping; keys stay in their order, lists of plain values on a line."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
 
 
 def refuse(problems: list[Problem]) -> UsageError:

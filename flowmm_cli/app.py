@@ -6,7 +6,7 @@ import sys
 import typer
 
 from flowmm_cli import errors
-from flowmm_cli.commands import ask, compress, demo, doctor, inspect, methods, prefill, profiles, verify
+from flowmm_cli.commands import ask, calibrate, compress, demo, doctor, inspect, methods, prefill, profiles, verify
 from flowmm_cli.options import Version
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(compress.compress)
 app.add_typer(profiles.app, name="profiles")
+app.command()(calibrate.calibrate)
 app.command()(methods.methods)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 
 import torch
@@ -28,6 +29,7 @@ class Ranking:
     layer: LayerCache
     count: int  # slots to keep per head, protected ones included; a rule may shift them between heads and layers
     evidence: Evidence | None = None  # there when the rule's ``needs`` name something
+    head_counts: Tensor | None = None  # [H_kv] int64: ``count`` by the profile's head budget, when it has one
 
     @property
     def living(self) -> Tensor:
@@ -63,19 +65,20 @@ def choose(order: Tensor, tier: Tensor, count: int | Tensor) -> Tensor:
     return torch.zeros_like(first).scatter_(1, by_order.gather(1, by_tier), first) & (tier >= 0)
 
 
-def fill(ranking: Ranking, count: int, recent: float = 0.0) -> Tensor:
+def fill(ranking: Ranking, count: int | Tensor, recent: float = 0.0) -> Tensor:
     """Protected slots, then the newest, then the highest scores: ``[H_kv, S]`` bool, ``count`` slots of each head.
 
     Args:
         ranking: the layer.
-        count: slots per head.
+        count: slots per head, or ``[H_kv]`` of each head.
         recent: share of them that goes to the newest slots.
     """
+    counts = torch.as_tensor(count).to(ranking.scores.device).expand(ranking.scores.shape[0])
     slot = torch.arange(ranking.scores.shape[1], device=ranking.scores.device)  # [S]
     living = ranking.living
-    newest = living & (slot >= living.sum(1, keepdim=True) - round(recent * count))
+    newest = living & (slot >= (living.sum(1) - (recent * counts.double()).round())[:, None])
     tier = torch.where(newest, 1, living.int() - 1).masked_fill(ranking.protected, 2)
-    return choose(torch.where(newest, slot.float(), ranking.scores), tier, count)
+    return choose(torch.where(newest, slot.float(), ranking.scores), tier, counts)
 
 
 def fill_layers(
@@ -97,6 +100,25 @@ def fill_layers(
     low = low if sum(low) <= total else protected
     for ranking, count in zip(rankings, share_out(wanted, total, low, high), strict=True):
         yield fill(ranking, count, recent)
+
+
+def count_by_head(layers: Sequence[LayerCache], wanted: Sequence[Sequence[float]], count: int) -> list[Tensor]:
+    """Share ``count`` slots a head out over the heads of all layers, in proportion to ``wanted``.
+
+    Args:
+        layers: of the whole cache.
+        wanted: of each layer, what each of its ``H_kv`` heads asks for, on any scale.
+        count: slots per head on average; no head gets fewer than are protected, nor more than it has.
+
+    Returns:
+        Per layer ``[H_kv]`` int64.
+    """
+    high = [most for layer in layers for most in layer.lengths.tolist()]
+    protected = [needed for layer in layers for needed in layer.protected.sum(1).tolist()]
+    low = [min(max(1, needed), most) for needed, most in zip(protected, high, strict=True)]
+    flat = [one for heads in wanted for one in heads]
+    counts = iter(share_out(flat, count * len(flat), low, high))
+    return [torch.tensor(list(islice(counts, len(heads)))) for heads in wanted]
 
 
 def share_out(wanted: Sequence[float], total: int, low: Sequence[int], high: Sequence[int]) -> list[int]:

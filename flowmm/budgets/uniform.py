@@ -1,4 +1,4 @@
-"""The same number of slots for every layer and head."""
+"""The same number of slots for every layer and head, or what the model's profile gives each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ class Uniform:
     Attributes:
         recent: share of the budget that goes to the newest slots (H2O, arXiv 2306.14048: half; LOOK-M, arXiv
             2406.18139: as many as to the important ones, so also half).
+        head_budget: give each head its share by the profile's ``head_budget``, measured once per model (attention
+            matching, arXiv 2602.16284, does so); a profile without one changes nothing.
     """
 
     counted: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset()
     recent: Annotated[float, Field(ge=0, le=1)] = 0.0
+    head_budget: bool = False
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
-        """``[H_kv, S]`` bool per layer, ``count`` slots of each head."""
+        """``[H_kv, S]`` bool per layer, ``count`` slots of each head, or ``head_counts``."""
         for ranking in rankings:
-            yield fill(ranking, ranking.count, self.recent)
+            by_head = ranking.head_counts if self.head_budget else None
+            yield fill(ranking, ranking.count if by_head is None else by_head, self.recent)

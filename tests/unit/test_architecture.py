@@ -12,13 +12,13 @@ import flowmm
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {
-    0: {"errors", "records", "typed_json"},
+    0: {"calibration", "errors", "records", "typed_json"},
     1: {"atomic", "blocks", "container", "context", "fingerprint", "header", "positions", "profiles", "ragged"}
     | {"rotation", "validation", "yamlfile"},
     2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
-    5: {"contexts", "demo", "doctor", "pipeline", "selfcheck", "sessions"},
+    5: {"calibrate", "contexts", "demo", "doctor", "pipeline", "selfcheck", "sessions"},
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 ALONE = 4  # modules of this level do not import each other either

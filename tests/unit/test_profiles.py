@@ -144,6 +144,7 @@ def test_all_problems_come_at_once_though_the_base_is_unknown_or_broken(mine):
         ("extends: default\nteta: 0.2\n", "2:1: teta: unknown key; did you mean 'theta'?"),
         ("extends: default\nstrategy: [intra, both]\n", "strategy: .* or should be 'intra' or 'cross', found 'both'"),
         ("extends: default\ncalibrated: {model: m}\n", "2:1: calibrated.documents: is missing"),
+        ("extends: default\ncalibrated: {documents: [{nam: a}]}\n", "nam: unknown key; did you mean 'name'?"),
         ("theta: 0.2\n", "1:1: tau: is missing"),
         ("extends: [default]\n", "1:1: extends: should be the name of a profile"),
     ],
@@ -155,10 +156,10 @@ def test_problems_of_a_profile_have_their_place(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_shipped_profiles_are_valid_name_a_method_and_claim_no_calibration(name):
+def test_shipped_profiles_are_valid_and_only_the_readers_may_claim_a_calibration(name):
     profile = load_profile(name)
     assert profile.method in method_names()
-    assert profile.calibrated is None
+    assert profile.calibrated is None or name == "reader"
     assert profile.model_type in (name, None) or name == "reader"
 
 

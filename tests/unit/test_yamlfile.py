@@ -3,7 +3,7 @@
 import pytest
 
 from flowmm.errors import UsageError
-from flowmm.yamlfile import Document, read
+from flowmm.yamlfile import Document, dump, read
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,14 @@ def test_a_problem_is_placed_at_its_key_or_at_the_mapping_that_misses_it():
     assert str(document.problem(("a", 0, "b"), "bad")) == "a.yaml:2:6: a.0.b: bad"
     assert str(document.problem(("a", 1), "bad")) == "a.yaml:3:5: a.1: bad"
     assert str(document.problem(("a", 0, "z"), "bad")) == "a.yaml:2:5: a.0.z: bad"
+
+
+def test_what_is_written_is_read_back_as_it_was():
+    twice = ["1e5", "010", "no", "7.", "ä\x07"]  # the first two and the fourth are numbers without quotes
+    data = {"extends": "default", "names": twice, "again": twice, "heads": [[1.0, 1e-05], [2]], "none": None}
+    text = dump(data)
+    assert Document("a.yaml", text).data == data
+    assert "- [1.0, 1.0e-05]\n" in text
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

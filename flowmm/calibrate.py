@@ -1,0 +1,208 @@
+"""Measure a model on documents and write its profile: flow, theta and head budgets, and where they come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowmm.calibration import flows_over, head_budget_of, head_budget_rule, theta_of
+from flowmm.errors import UsageError
+from flowmm.inputs.options import ReadOptions
+from flowmm.pipeline import Notice, chosen_model
+from flowmm.plan import CompressOptions, Plan, Progress
+from flowmm.profiles import Method, ModelProfile, load_method, load_profile, own_keys
+from flowmm.records import ModelOptions, Part
+
+if TYPE_CHECKING:
+    from flowmm.hf.loading import LoadedModel
+
+# Leverages are shares of one whole in every head, so that one threshold over heads means something; and no query is
+# needed, so that the budgets do not depend on what is asked.
+METHOD = "leverage"
+
+_READ = ReadOptions()
+_MODEL = ModelOptions()
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one document gave."""
+
+    name: str
+    sha256: str
+    tokens: int
+    flow: list[float] | None  # per layer; None: the document has no image, or nothing else
+    kept: list[list[int]]  # slots of each KV head of each layer
+
+
+def calibrate_model(
+    paths: Sequence[str],
+    output: str | Path,
+    *,
+    read: ReadOptions = _READ,
+    model: ModelOptions = _MODEL,
+    profile: str | None = None,
+    method: str = METHOD,
+    keep: float | None = None,
+    chunk_tokens: int = 2048,
+    force: bool = False,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> ModelProfile:
+    """Write a profile whose theta and head budgets were measured on documents, each a context of its own.
+
+    Args:
+        paths: the documents.
+        output: the profile to write, .yaml.
+        read: how documents are read.
+        model: what is measured.
+        profile: the profile whose other values hold; None: FLOWMM_PROFILE, else the model's own.
+        method: whose budgets are measured; one that lets heads keep different numbers of slots.
+        keep: share of the slots that it keeps; None is ``compress.DEFAULT_KEEP``.
+        chunk_tokens: tokens per forward pass.
+        force: overwrite.
+        progress: called with phase, done and total.
+        notice: told what the user should know.
+
+    Returns:
+        The profile as it was written.
+
+    Raises:
+        FlowmmError: see :mod:`flowmm.errors`; nothing is left under ``output`` then.
+    """
+    _check_output(output, force)
+    tell = progress or _nobody
+    name = chosen_model(model)
+    plan = Plan.early(name, CompressOptions(enabled=False, profile=profile, keep=keep))
+    budgets_of = load_method(method)
+    documents = _read_each(paths, plan.reading(read), tell)
+    loaded = _load(name, model, budgets_of, notice)
+    plan = plan.completed(loaded.family.name)
+    measured = []
+    for done, (path, parts) in enumerate(zip(paths, documents, strict=True)):
+        tell("document", done, len(documents))
+        try:
+            once = None if done else notice
+            one = _measure(parts, loaded, budgets_of, plan.known_profile, keep, chunk_tokens, tell, once)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error.what}", error.hint) from None
+        measured.append(one)
+    tell("document", len(documents), len(documents))
+    keys = own_keys(plan.named or plan.known_profile.name) | _keys(measured, loaded, budgets_of, keep)
+    _write(output, keys, plan.known_profile.name)
+    return load_profile(Path(output), loaded.family.name)
+
+
+def _check_output(output: str | Path, force: bool) -> None:
+    from flowmm.atomic import check_target
+
+    if Path(output).suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{output}: is no name of a profile, expected one that ends in .yaml", f"Write {output}.yaml.")
+    check_target(output, force=force)
+
+
+def _read_each(paths: Sequence[str], read: ReadOptions, tell: Progress) -> list[list[Part]]:
+    """The parts of each document: all are read, and may be refused, before the long work."""
+    from flowmm.inputs import read as read_documents
+
+    if not paths:
+        raise UsageError("no document was given", "Name at least one file to measure on.")
+    documents = []
+    for done, path in enumerate(paths):
+        tell("read", done, len(paths))
+        documents.append(read_documents([path], read))
+    tell("read", len(paths), len(paths))
+    return documents
+
+
+def _load(name: str, model: ModelOptions, method: Method, notice: Notice | None) -> LoadedModel:
+    from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
+    from flowmm.rules import build_rules
+
+    if not build_rules(method).budget.counted:
+        hint = f"Name a method that lets heads keep different numbers, such as {METHOD}."
+        raise UsageError(f"method {method.name} keeps every slot, so it has no budgets to measure", hint)
+    if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
+        notice("no model was named: the embedded reader is measured (a demo model; name a real one with -m)")
+    return load_model(
+        name,
+        revision=model.revision,
+        device=model.device,
+        dtype=model.dtype,
+        device_map=model.device_map,
+        offline=model.offline,
+        trust_remote_code=model.trust_remote_code,
+    )
+
+
+def _measure(
+    parts: Sequence[Part],
+    loaded: LoadedModel,
+    method: Method,
+    profile: ModelProfile,
+    keep: float | None,
+    chunk_tokens: int,
+    tell: Progress,
+    notice: Notice | None,
+) -> _Measured:
+    """Read one document and see what flows, and what the method leaves each head."""
+    from flowmm.compress import compress
+    from flowmm.flow import compared
+    from flowmm.contexts import read_context
+
+    cache = read_context(parts, loaded, method, chunk_tokens=chunk_tokens, progress=tell, notice=notice)
+    equal = profile.model_copy(update={"layer_budget": None, "head_budget": None})  # what is measured starts afresh
+    small = compress(
+        cache, method, profile=equal, keep=keep, progress=lambda done, total: tell("compress", done, total)
+    )
+    flows = [compared(flow, profile.flow_without_sinks) for flow in small.provenance.flow if flow is not None]
+    source = parts[0].source
+    kept = [layer.lengths.tolist() for layer in small.layers]
+    return _Measured(source.name, source.sha256, cache.num_tokens, flows or None, kept)
+
+
+def _keys(measured: Sequence[_Measured], loaded: LoadedModel, method: Method, keep: float | None) -> dict[str, Any]:
+    """The measured keys of the profile, and what they were measured on."""
+    from importlib.metadata import version
+
+    from flowmm.compress import DEFAULT_KEEP
+
+    flows = flows_over([one.flow for one in measured if one.flow is not None])
+    theta = theta_of(flows)
+    return {
+        "model_type": loaded.family.name,
+        **({} if theta.value is None else {"theta": theta.value}),
+        "head_budget": head_budget_of([one.kept for one in measured]),
+        "calibrated": {
+            "model": loaded.identity.id,
+            "weights": loaded.identity.weights,
+            "documents": [{"name": one.name, "sha256": one.sha256} for one in measured],
+            "tokens": sum(one.tokens for one in measured),
+            "date": datetime.now(UTC).date().isoformat(),
+            "flowmm": version("flowmm"),
+            "flow_mean": flows.mean,
+            "flow_spread": flows.spread,
+            "theta": theta.rule,
+            "head_budget": head_budget_rule(method.name, DEFAULT_KEEP if keep is None else keep),
+        },
+    }
+
+
+def _write(output: str | Path, keys: dict[str, Any], base: str) -> None:
+    from flowmm.atomic import replacing
+    from flowmm.yamlfile import dump
+
+    head = (
+        f"# Written by `flowmm calibrate`: what is measured, `calibrated` explains; all else is as in profile {base}.\n"
+    )
+    content = (head + dump(keys)).encode()
+    with replacing(output, len(content)) as file:
+        file.write(content)
+
+
+def _nobody(phase: str, done: int, total: int) -> None:
+    pass

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowmm.checks import check_file as check_file
     from flowmm.calibrate import calibrate_model as calibrate_model
+    from flowmm.checks import check_file as check_file
     from flowmm.demo import Demo as Demo
     from flowmm.demo import run_demo as run_demo
     from flowmm.doctor import examine as examine
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from flowmm.sessions import Session as Session
 
 _NAMES = {
-    "checks": ("check_file",),
     "calibrate": ("calibrate_model",),
+    "checks": ("check_file",),
     "demo": ("Demo", "run_demo"),
     "doctor": ("examine",),
     "errors": (

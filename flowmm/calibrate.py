@@ -151,8 +151,8 @@ def _measure(
 ) -> _Measured:
     """Read one document and see what flows, and what the method leaves each head."""
     from flowmm.compress import compress
-    from flowmm.flow import compared
     from flowmm.contexts import read_context
+    from flowmm.flow import compared
 
     cache = read_context(parts, loaded, method, chunk_tokens=chunk_tokens, progress=tell, notice=notice)
     equal = profile.model_copy(update={"layer_budget": None, "head_budget": None})  # what is measured starts afresh

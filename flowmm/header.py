@@ -107,6 +107,12 @@ class Header(Document):
         """Living slots over the slots of a full cache."""
         return self.num_slots / self.num_slots_full
 
+    def layer_bytes(self, index: int) -> int:
+        """Bytes of a layer's slots in the file: keys, values, biases and positions, heads as long as they are."""
+        kinds = ("keys", "values", "bias", "position")
+        stems = tuple(f"layers.{index}.{kind}" for kind in kinds)
+        return sum(entry.end - entry.start for name, entry in self.tensors.items() if name.startswith(stems))
+
     @property
     def is_full(self) -> bool:
         """Whether the file holds what ``flowmm compress`` needs."""

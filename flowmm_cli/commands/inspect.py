@@ -11,7 +11,7 @@ from flowmm_cli.output import bar, human_bytes, human_seconds, percent
 if TYPE_CHECKING:
     from flowmm import Header
 
-_COLUMNS = ("layer", "kind", "flow", "", "strategy", "slots", "kept by modality", "merged", "error")
+_COLUMNS = ("layer", "kind", "flow", "", "strategy", "slots", "kept by modality", "merged", "bytes", "error")
 
 
 def inspect(file: o.ContextFile, json: o.Json = False) -> None:
@@ -25,7 +25,7 @@ def inspect(file: o.ContextFile, json: o.Json = False) -> None:
     for line in _facts(file, header):
         output.put(line)
     output.put("")
-    output.put_table(_COLUMNS, [_layer(header, i) for i in range(len(header.layers))], right=(0, 2, 5, 7, 8))
+    output.put_table(_COLUMNS, [_layer(header, i) for i in range(len(header.layers))], right=(0, 2, 5, 7, 8, 9))
 
 
 def _derived(header: "Header") -> dict[str, Any]:
@@ -35,6 +35,7 @@ def _derived(header: "Header") -> dict[str, Any]:
         "num_slots_full": header.num_slots_full,
         "bytes_full": header.full_bytes,
         "keep_reached": header.keep,
+        "bytes_by_layer": [header.layer_bytes(i) for i in range(len(header.layers))],
         "loss": None
         if lost is None
         else {
@@ -101,5 +102,6 @@ def _layer(header: "Header", index: int) -> tuple[str, ...]:
         str(layer.num_slots),
         kept,
         str(record.merged) if record else "0",
+        human_bytes(header.layer_bytes(index)),
         "-" if lost is None or lost.error is None else percent(lost.error),
     )

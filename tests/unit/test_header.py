@@ -306,3 +306,11 @@ def test_random_bytes_end_in_a_documented_error(stored: Path) -> None:
         assert noise not in good
         with pytest.raises(CorruptFileError, match=re.escape(str(stored))):
             verify(stored)
+
+
+def test_a_layer_takes_the_bytes_of_its_living_slots(tmp_path):
+    save(ragged(), tmp_path / "a.kv", kv_dtype="fp32")
+    header = read_header(tmp_path / "a.kv")
+    slots = header.layers[0].num_slots
+    # Keys and values of 4 numbers, a bias and a position, 4 bytes each.
+    assert header.layer_bytes(0) == slots * (2 * 4 + 1 + 1) * 4

@@ -9,11 +9,11 @@ from pathlib import Path
 from flowmm.budgets.choose import slots_to_keep
 from flowmm.compress import compress
 from flowmm.context import ContextCache
+from flowmm.contexts import read_context
 from flowmm.hf.hub import READER
 from flowmm.hf.loading import LoadedModel, load_model
 from flowmm.inputs import read
 from flowmm.inputs.options import ReadOptions
-from flowmm.pipeline import read_context
 from flowmm.profiles import Method, load_method, load_profile
 from flowmm.reader.samples import draw
 from flowmm.records import Part, Source

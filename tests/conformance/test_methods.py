@@ -25,7 +25,7 @@ MERGING = [name for name, (_, merge) in RULE_NAMES.items() if merge != "evict"]
 EVICTING = [name for name in METHODS if name not in MERGING and RULES[name].refit is None]
 BY_FLOW = [name for name in METHODS if "flow" in RULES[name].merge.needs]
 # Pairs of methods that are meant to do the same, each with the reason.
-EQUAL: dict[frozenset[str], str] = {}
+EQUAL = {frozenset({"flowmm", "kvzip"}): "what is recommended is KVzip, for now (docs/adr/0004)"}
 
 each_method = pytest.mark.parametrize("name", METHODS)
 each_model = pytest.mark.parametrize("model", MODELS)
@@ -37,6 +37,8 @@ def same(one: object, other: object) -> bool:
         return isinstance(other, Tensor) and torch.equal(one, other)
     if is_dataclass(one):
         return all(same(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other

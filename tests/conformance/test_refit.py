@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowmm.compress import compress
 from flowmm.context import NUM_SINKS, LayerCache
-from flowmm.pipeline import read_context
+from flowmm.contexts import read_context
 from flowmm.profiles import load_method
 from flowmm.records import LayerRecord
 from flowmm.rules import build_rules

@@ -309,7 +309,7 @@ def test_random_bytes_end_in_a_documented_error(stored: Path) -> None:
 
 
 def test_a_layer_takes_the_bytes_of_its_living_slots(tmp_path):
-    save(ragged(), tmp_path / "a.kv", kv_dtype="fp32")
+    save(small_caches.ragged(), tmp_path / "a.kv", kv_dtype="fp32")
     header = read_header(tmp_path / "a.kv")
     slots = header.layers[0].num_slots
     # Keys and values of 4 numbers, a bias and a position, 4 bytes each.

@@ -51,12 +51,7 @@ def read_context(
         progress: called with phase (vision, prefill, reconstruct, probes), done and total.
         notice: told what the user should know.
     """
-    prompt = context_prompt(parts, loaded, system=system, notice=notice)
-    if not loaded.family.verified:
-        difference = check_against_transformers(prompt, loaded)
-        if notice is not None:
-            checked = f"the beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
-            notice(f"{loaded.family.name} is no verified family; {checked}")
+    prompt = read_prompt(parts, loaded, system=system, notice=notice)
     observe = method.observe if method is not None else _all_of_one_pass(passes)
     recorder = Recorder(
         len(loaded.family.windows),
@@ -83,6 +78,23 @@ def read_context(
     )
     cache = ContextCache(full.layers, full.modality, full.next_position, provenance, evidence)
     return _with_passes(cache, full, prompt, loaded, observe, seed, progress or (lambda _phase, _done, _total: None))
+
+
+def read_prompt(
+    parts: Sequence[Part],
+    loaded: LoadedModel,
+    *,
+    system: str | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> Prompt:
+    """The tokens of a context; on a family that is not verified, the model is checked on their beginning."""
+    prompt = context_prompt(parts, loaded, system=system, notice=notice)
+    if not loaded.family.verified:
+        difference = check_against_transformers(prompt, loaded)
+        if notice is not None:
+            checked = f"the beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
+            notice(f"{loaded.family.name} is no verified family; {checked}")
+    return prompt
 
 
 def versions() -> dict[str, str]:

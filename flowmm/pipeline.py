@@ -86,19 +86,10 @@ def prefill_file(
     clock.lap("read")
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
-    from flowmm.contexts import read_context
-    from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
+    from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
     from flowmm.store import save
 
-    loaded = load_model(
-        name,
-        revision=model.revision,
-        device=model.device,
-        dtype=model.dtype,
-        device_map=model.device_map,
-        offline=model.offline,
-        trust_remote_code=model.trust_remote_code,
-    )
+    loaded = load_chosen_model(model)
     clock.lap("model")
     plan = plan.completed(loaded.family.name)
     cache = read_context(
@@ -253,6 +244,21 @@ def _finished(
     probe = take_probe(cache, loaded, stored_dtype(cache, kv_dtype))
     provenance = replace(cache.provenance, probe=probe, seconds=seconds, peak_memory_bytes=peak_memory(loaded))
     return replace(cache, provenance=provenance)
+
+
+def load_chosen_model(model: ModelOptions) -> LoadedModel:
+    """The model that the options name, in memory."""
+    from flowmm.hf.loading import load_model
+
+    return load_model(
+        chosen_model(model),
+        revision=model.revision,
+        device=model.device,
+        dtype=model.dtype,
+        device_map=model.device_map,
+        offline=model.offline,
+        trust_remote_code=model.trust_remote_code,
+    )
 
 
 def chosen_model(model: ModelOptions) -> str:

@@ -11,6 +11,7 @@ from flowmm.bench.cost_report import Cost, CostReport, median
 from flowmm.bench.markdown import check_document, cost_section, rewrite
 from flowmm.bench.memory import watch_memory
 from flowmm.errors import FlowmmError, UsageError
+from flowmm.hf.hub import READER
 from flowmm.hf.shapes import check_shape, load_shape
 from flowmm.pipeline import chosen_model, load_chosen_model
 from flowmm.plan import Progress
@@ -204,4 +205,4 @@ def _check(shape: str | None, model: ModelOptions, tokens: int, keep: float, rep
 
 def _called(model: str) -> str:
     """A model's name as documents should have it: of a folder the last part."""
-    return Path(model).name if Path(model).is_dir() else model
+    return Path(model).name if model != READER and Path(model).is_dir() else model

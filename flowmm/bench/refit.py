@@ -108,10 +108,12 @@ def random_layer(sizes: Sizes, observed: Observe, seed: int) -> tuple[LayerCache
     """A layer in bfloat16 whose runs of neighbours share a topic, and queries that look for topics.
 
     Keys, values and queries are a topic's direction plus noise of the same length, so that attention is neither flat
-    nor on single slots; a query looks for its own token's topic.
+    nor on single slots; a query looks for its own token's topic. What further passes would have seen is the largest
+    attention of such queries.
     """
     import torch
 
+    from flowmm.blocks import attention_blocks
     from flowmm.context import Evidence, LayerCache
     from flowmm.observe.tail import drawn_evenly
 
@@ -136,6 +138,21 @@ def random_layer(sizes: Sizes, observed: Observe, seed: int) -> tuple[LayerCache
     lengths = torch.full((heads,), num_slots)
     layer = LayerCache(keys, values, position, torch.zeros(position.shape, dtype=torch.uint8), lengths)
     sample = None if not observed.sample else looking(sampled)
+    asking = looking(drawn_evenly(num_slots, queries_of_passes(observed), seed))
+    received = torch.zeros(position.shape)
+    for _, attention in attention_blocks(asking, keys, size**-0.5, torch.ones(asking.shape[1], num_slots).bool()):
+        received = received.maximum(attention.amax((1, 2)))
     return layer, Evidence(
-        looking(last), last, size**-0.5, sample=sample, sample_index=None if sample is None else sampled
+        looking(last),
+        last,
+        size**-0.5,
+        sample=sample,
+        sample_index=None if sample is None else sampled,
+        asking=asking if asking.shape[1] else None,
+        observed=dict.fromkeys(("reconstruct", "probes"), received),
     )
+
+
+def queries_of_passes(observed: Observe) -> int:
+    """Reference queries that further passes over the context keep."""
+    return sum(one.queries for one in (observed.reconstruct, observed.probes) if one is not None)

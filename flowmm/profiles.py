@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field
 
+from flowmm.decode import Decode
 from flowmm.errors import MismatchError, UnknownNameError, UsageError
 from flowmm.validation import FileModel, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem, dump, read, refuse
@@ -79,6 +80,7 @@ class Method(FileModel):
     budget: Rule
     merge: Rule
     refit: dict[str, Any] | None = None  # fields of flowmm.refit.Refit; None: no refit
+    decode: Decode | None = None  # None: nothing is evicted while decoding
     passes: Annotated[float, Field(ge=1)] = 1.0  # times the context is read
     question: bool = False  # whether it needs the question when it compresses
 

@@ -17,6 +17,7 @@ from flowmm.hf.attention import attention_of
 from flowmm.hf.embedded import EmbeddedContext
 from flowmm.hf.layers import shown_to
 from flowmm.hf.loading import LoadedModel
+from flowmm.hf.tail import GrowingTail, Tail
 from flowmm.records import Generation
 
 
@@ -69,7 +70,13 @@ class Decoder:
     """Feeds a batch of questions. The context is shared and never changed; every question starts right behind it."""
 
     def __init__(
-        self, loaded: LoadedModel, cache: ContextCache, batch: int, capacity: int, watcher: Watcher | None = None
+        self,
+        loaded: LoadedModel,
+        cache: ContextCache,
+        batch: int,
+        capacity: int,
+        watcher: Watcher | None = None,
+        tail: Tail | None = None,
     ) -> None:
         """Args:
         loaded: the model.
@@ -77,9 +84,10 @@ class Decoder:
         batch: questions.
         capacity: tokens a question and its answer may have together.
         watcher: sees what the tokens look at in the context.
+        tail: holds what is fed; None: one that evicts nothing.
         """
         self._loaded = loaded
-        self._attention = AnsweringAttention(cache.layers, batch, capacity, watcher)
+        self._attention = AnsweringAttention(cache.layers, tail or GrowingTail(batch, capacity), watcher)
         self._watcher = watcher
         self._next = torch.full((batch, 1), cache.next_position)
 

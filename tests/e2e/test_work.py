@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import FLOWMM, flowmm, run
+from tests.e2e.process import FLOWMM, ROOT, flowmm, run
 
 FACTS = {"Zato": "4821", "Mobi": "7395", "Kenu": "3164", "Rilo": "9052", "Wopa": "5527"}
 ASK_ZATO = "What is the code of Zato?"
@@ -173,3 +173,20 @@ def test_the_console_script_is_the_same_command(workshop):
     done = run(workshop, str(script), "--version")
     assert done.stdout.startswith("flowmm ")
     assert shutil.which(str(script)) is not None
+
+
+def test_hae_recycles_while_it_answers_and_the_file_alone_says_how(workshop, questions):
+    shipped = (ROOT / "profiles" / "methods" / "hae.yaml").read_text(encoding="utf-8")
+    narrow = workshop / "narrow.yaml"
+    narrow.write_text(shipped.partition("decode:")[0] + "decode: {keep: 2, bin: 4}\n", encoding="utf-8")
+    answers = []
+    for method in ("hae", "narrow.yaml"):
+        made = flowmm(workshop, "compress", "full.kv", "-o", f"{method}.kv", "--method", method, "--keep", "0.6", "-q")
+        assert (made.code, made.stderr) == (0, "")
+    narrow.unlink()
+    for method in ("hae", "narrow.yaml"):
+        asked = flowmm(workshop, "ask", f"{method}.kv", "-i", questions.name, "--json")
+        assert asked.code == 0
+        answers.append(answers_of(asked.stdout))
+    assert answers[0]["Zato"] == FACTS["Zato"]
+    assert answers[0] != answers[1]  # the narrow one leaves two tokens of a question, and some answers suffer

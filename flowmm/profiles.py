@@ -65,6 +65,24 @@ class Observe(FileModel):
     probes: Probes | None = None
 
 
+class Scout(Observe):
+    """A smaller model of the same family that reads the context first and scores for the large one (SmallKV).
+
+    What is inherited says what the scout itself observes.
+    """
+
+    score: Rule  # what the scout scores by
+    top: Annotated[float, Field(gt=0, le=1)] = (
+        0.1  # share of the slots, those most looked at, that heads are matched by
+    )
+
+
+class MethodObserve(Observe):
+    """What a method observes: through the model itself, and through a scout."""
+
+    scout: Scout | None = None
+
+
 class Method(FileModel):
     """A compression method: one scoring, one allocation and one merging rule."""
 
@@ -74,7 +92,7 @@ class Method(FileModel):
     title: str
     paper: str | None
     description: str = ""
-    observe: Observe = Observe()
+    observe: MethodObserve = MethodObserve()
     score: Rule
     budget: Rule
     merge: Rule

@@ -18,6 +18,7 @@ from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import context_prompt
 from flowmm.observe.probes import replayed, study
 from flowmm.observe.reconstruct import Seen, reconstruct
+from flowmm.observe.scout import Scouted, check_same_tokens, with_scouted
 from flowmm.observe.tail import Recorder
 from flowmm.plan import Progress
 from flowmm.prefill import FullRead, prefill
@@ -37,6 +38,7 @@ def read_context(
     seed: int = 0,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
+    scouted: Scouted | None = None,
 ) -> ContextCache:
     """The full cache of a context, with evidence.
 
@@ -50,8 +52,30 @@ def read_context(
         seed: of the draw of reference queries.
         progress: called with phase (vision, prefill, reconstruct, probes), done and total.
         notice: told what the user should know.
+        scouted: what a scout saw of the same parts; its scores become evidence.
+
+    Raises:
+        MismatchError: the scout read other tokens.
     """
     prompt = context_prompt(parts, loaded, system=system, notice=notice)
+    if scouted is None:
+        return read_prompt(prompt, loaded, method, passes, chunk_tokens, seed, progress, notice)
+    check_same_tokens(scouted, prompt, loaded.identity.id)
+    cache = read_prompt(prompt, loaded, method, passes, chunk_tokens, seed, progress, notice)
+    return with_scouted(cache, scouted)
+
+
+def read_prompt(
+    prompt: Prompt,
+    loaded: LoadedModel,
+    method: Method | None,
+    passes: Method | None = None,
+    chunk_tokens: int = 2048,
+    seed: int = 0,
+    progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> ContextCache:
+    """The same of a context that is tokens already."""
     if not loaded.family.verified:
         difference = check_against_transformers(prompt, loaded)
         if notice is not None:
@@ -96,8 +120,8 @@ def versions() -> dict[str, str]:
 
 def _all_of_one_pass(passes: Method | None) -> Observe:
     """What any shipped method records during the prefill, and the further passes of one method."""
-    recorded = joined([load_method(name).observe for name in method_names()])
     own = Observe() if passes is None else passes.observe
+    recorded = joined([own, *(load_method(name).observe for name in method_names())])
     return recorded.model_copy(update={"reconstruct": own.reconstruct, "probes": own.probes})
 
 

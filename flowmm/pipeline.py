@@ -57,6 +57,7 @@ def prefill_file(
     *,
     read: ReadOptions = _READ,
     model: ModelOptions = _MODEL,
+    scout: str | None = None,
     compression: CompressOptions = _COMPRESS,
     system: str | None = None,
     chunk_tokens: int = 2048,
@@ -66,6 +67,20 @@ def prefill_file(
     notice: Notice | None = None,
 ) -> Header:
     """Read documents, compress, write.
+
+    Args:
+        paths: the documents, in context order; ``-`` is stdin.
+        output: the file to write.
+        read: how documents are read.
+        model: what reads them, and how it is run.
+        scout: a smaller model of the same family, whose scores a method such as ``smallkv`` takes; run likewise.
+        compression: how much to keep and by which method.
+        system: a system message.
+        chunk_tokens: tokens per forward pass.
+        kv_dtype: what keys and values are stored in; None is what the model runs in.
+        force: overwrite.
+        progress: called with phase, done and total.
+        notice: told what the user should know.
 
     Returns:
         The header of the file written.
@@ -79,6 +94,7 @@ def prefill_file(
     check_target(output, force=force)
     name = chosen_model(model)
     plan = Plan.early(name, compression)
+    plan.check_scout(scout)
     clock = Clock(progress)
     parts = read_documents(
         paths, plan.reading(read), on_file=lambda _, done, total: clock.progress("read", done, total)
@@ -88,8 +104,22 @@ def prefill_file(
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
     from flowmm.contexts import read_context
     from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
+    from flowmm.scouting import send_scout
     from flowmm.store import save
 
+    scouted = None
+    if scout is not None:
+        sent = replace(model, name=scout, revision=None)
+        scouted = send_scout(
+            parts,
+            sent,
+            plan.known_method,
+            system=system,
+            chunk_tokens=chunk_tokens,
+            seed=compression.seed,
+            progress=clock.progress,
+        )
+        clock.lap("scout")
     loaded = load_model(
         name,
         revision=model.revision,
@@ -101,6 +131,7 @@ def prefill_file(
     )
     clock.lap("model")
     plan = plan.completed(loaded.family.name)
+    plan.check_scout(scout)
     cache = read_context(
         parts,
         loaded,
@@ -111,6 +142,7 @@ def prefill_file(
         seed=compression.seed,
         progress=clock.progress,
         notice=notice,
+        scouted=scouted,
     )
     clock.seconds |= cache.provenance.seconds
     clock.skip()

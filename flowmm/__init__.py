@@ -7,6 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowmm.bench.cost import bench_cost as bench_cost
+    from flowmm.bench.cost_report import CostReport as CostReport
+    from flowmm.bench.refit import bench_refit as bench_refit
+    from flowmm.bench.refit_report import RefitReport as RefitReport
     from flowmm.calibrate import calibrate_model as calibrate_model
     from flowmm.checks import check_file as check_file
     from flowmm.demo import Demo as Demo
@@ -43,6 +47,10 @@ if TYPE_CHECKING:
     from flowmm.sessions import Session as Session
 
 _NAMES = {
+    "bench.cost": ("bench_cost",),
+    "bench.cost_report": ("CostReport",),
+    "bench.refit": ("bench_refit",),
+    "bench.refit_report": ("RefitReport",),
     "calibrate": ("calibrate_model",),
     "checks": ("check_file",),
     "demo": ("Demo", "run_demo"),

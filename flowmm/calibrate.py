@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowmm.calibration import flows_over, head_budget_of, head_budget_rule, theta_of
 from flowmm.errors import UsageError
 from flowmm.inputs.options import ReadOptions
-from flowmm.pipeline import Notice, chosen_model
+from flowmm.pipeline import Notice, chosen_model, load_chosen_model
 from flowmm.plan import CompressOptions, Plan, Progress
 from flowmm.profiles import Method, ModelProfile, load_method, load_profile, own_keys
 from flowmm.records import ModelOptions, Part
@@ -80,7 +80,7 @@ def calibrate_model(
     plan = Plan.early(name, CompressOptions(enabled=False, profile=profile, keep=keep))
     budgets_of = load_method(method)
     documents = _read_each(paths, plan.reading(read), tell)
-    loaded = _load(name, model, budgets_of, notice)
+    loaded = _load(model, budgets_of, notice)
     plan = plan.completed(loaded.family.name)
     measured = []
     for done, (path, parts) in enumerate(zip(paths, documents, strict=True)):
@@ -119,8 +119,7 @@ def _read_each(paths: Sequence[str], read: ReadOptions, tell: Progress) -> list[
     return documents
 
 
-def _load(name: str, model: ModelOptions, method: Method, notice: Notice | None) -> LoadedModel:
-    from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
+def _load(model: ModelOptions, method: Method, notice: Notice | None) -> LoadedModel:
     from flowmm.rules import build_rules
 
     if not build_rules(method).budget.counted:
@@ -128,15 +127,7 @@ def _load(name: str, model: ModelOptions, method: Method, notice: Notice | None)
         raise UsageError(f"method {method.name} keeps every slot, so it has no budgets to measure", hint)
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader is measured (a demo model; name a real one with -m)")
-    return load_model(
-        name,
-        revision=model.revision,
-        device=model.device,
-        dtype=model.dtype,
-        device_map=model.device_map,
-        offline=model.offline,
-        trust_remote_code=model.trust_remote_code,
-    )
+    return load_chosen_model(model)
 
 
 def _measure(

@@ -57,30 +57,24 @@ def read_context(
     Raises:
         MismatchError: the scout read other tokens.
     """
-    prompt = context_prompt(parts, loaded, system=system, notice=notice)
-    if scouted is None:
-        return read_prompt(prompt, loaded, method, passes, chunk_tokens, seed, progress, notice)
-    check_same_tokens(scouted, prompt, loaded.identity.id)
-    cache = read_prompt(prompt, loaded, method, passes, chunk_tokens, seed, progress, notice)
-    return with_scouted(cache, scouted)
+    prompt = read_prompt(parts, loaded, system=system, notice=notice)
+    if scouted is not None:
+        check_same_tokens(scouted, prompt, loaded.identity.id)
+    cache = full_cache(prompt, loaded, method, passes=passes, chunk_tokens=chunk_tokens, seed=seed, progress=progress)
+    return cache if scouted is None else with_scouted(cache, scouted)
 
 
-def read_prompt(
+def full_cache(
     prompt: Prompt,
     loaded: LoadedModel,
     method: Method | None,
+    *,
     passes: Method | None = None,
     chunk_tokens: int = 2048,
     seed: int = 0,
     progress: Progress | None = None,
-    notice: Callable[[str], None] | None = None,
 ) -> ContextCache:
     """The same of a context that is tokens already."""
-    if not loaded.family.verified:
-        difference = check_against_transformers(prompt, loaded)
-        if notice is not None:
-            checked = f"the beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
-            notice(f"{loaded.family.name} is no verified family; {checked}")
     observe = method.observe if method is not None else _all_of_one_pass(passes)
     recorder = Recorder(
         len(loaded.family.windows),
@@ -107,6 +101,23 @@ def read_prompt(
     )
     cache = ContextCache(full.layers, full.modality, full.next_position, provenance, evidence)
     return _with_passes(cache, full, prompt, loaded, observe, seed, progress or (lambda _phase, _done, _total: None))
+
+
+def read_prompt(
+    parts: Sequence[Part],
+    loaded: LoadedModel,
+    *,
+    system: str | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> Prompt:
+    """The tokens of a context; on a family that is not verified, the model is checked on their beginning."""
+    prompt = context_prompt(parts, loaded, system=system, notice=notice)
+    if not loaded.family.verified:
+        difference = check_against_transformers(prompt, loaded)
+        if notice is not None:
+            checked = f"the beginning reads as in transformers (off by {difference:.1g} of the largest logit)"
+            notice(f"{loaded.family.name} is no verified family; {checked}")
+    return prompt
 
 
 def versions() -> dict[str, str]:

@@ -54,12 +54,25 @@ def crossing(queries: Tensor, keys: Tensor, scale: float, allowed: Tensor, visua
         ``[H_q, 6]`` float32: visual queries' mass on text keys, text queries' mass on visual keys, all mass; and the
         same three without the mass on the first ``NUM_SINKS`` keys.
     """
-    num_queries, num_keys = queries.shape[1], keys.shape[1]
-    visual_key, visual_query = visual[:num_keys], visual[first : first + num_queries]
-    plain_key = torch.arange(num_keys, device=keys.device) >= NUM_SINKS
-    sets = torch.stack([visual_key, ~visual_key, visual_key & plain_key, ~visual_key & plain_key], dim=1)
-    on_visual, on_text, on_visual_plain, on_text_plain = mass_on(queries, keys, sets, scale, allowed).unbind(-1)
-    rows = visual_query.float()  # [n]
+    mass = mass_on(queries, keys, key_sets(visual)[: keys.shape[1]], scale, allowed)
+    return crossing_mass(mass, visual[first : first + queries.shape[1]])
+
+
+def key_sets(visual: Tensor) -> Tensor:
+    """``[T, 4]`` bool, the sets of keys that :func:`crossing_mass` asks about, of ``[T]`` bool, which are visual."""
+    plain = torch.arange(visual.shape[0], device=visual.device) >= NUM_SINKS
+    return torch.stack([visual, ~visual, visual & plain, ~visual & plain], dim=1)
+
+
+def crossing_mass(mass: Tensor, visual: Tensor) -> Tensor:
+    """The sums of :func:`crossing` from what attention itself found.
+
+    Args:
+        mass: ``[H_q, n, 4]`` float32, what each query pays to each of :func:`key_sets`.
+        visual: ``[n]`` bool, which query is of a visual token.
+    """
+    on_visual, on_text, on_visual_plain, on_text_plain = mass.unbind(-1)
+    rows = visual.float()
     return torch.stack(
         [
             on_text @ rows,

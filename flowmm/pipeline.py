@@ -69,18 +69,7 @@ def prefill_file(
     """Read documents, compress, write.
 
     Args:
-        paths: the documents, in context order; ``-`` is stdin.
-        output: the file to write.
-        read: how documents are read.
-        model: what reads them, and how it is run.
-        scout: a smaller model of the same family, whose scores a method such as ``smallkv`` takes; run likewise.
-        compression: how much to keep and by which method.
-        system: a system message.
-        chunk_tokens: tokens per forward pass.
-        kv_dtype: what keys and values are stored in; None is what the model runs in.
-        force: overwrite.
-        progress: called with phase, done and total.
-        notice: told what the user should know.
+        scout: for a method such as ``smallkv``, the smaller model of the same family whose scores it takes.
 
     Returns:
         The header of the file written.
@@ -102,17 +91,15 @@ def prefill_file(
     clock.lap("read")
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
-    from flowmm.contexts import read_context
-    from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
+    from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
     from flowmm.scouting import send_scout
     from flowmm.store import save
 
     scouted = None
     if scout is not None:
-        sent = replace(model, name=scout, revision=None)
         scouted = send_scout(
             parts,
-            sent,
+            replace(model, name=scout, revision=None),
             plan.known_method,
             system=system,
             chunk_tokens=chunk_tokens,
@@ -120,15 +107,7 @@ def prefill_file(
             progress=clock.progress,
         )
         clock.lap("scout")
-    loaded = load_model(
-        name,
-        revision=model.revision,
-        device=model.device,
-        dtype=model.dtype,
-        device_map=model.device_map,
-        offline=model.offline,
-        trust_remote_code=model.trust_remote_code,
-    )
+    loaded = load_chosen_model(model)
     clock.lap("model")
     plan = plan.completed(loaded.family.name)
     plan.check_scout(scout)
@@ -285,6 +264,21 @@ def _finished(
     probe = take_probe(cache, loaded, stored_dtype(cache, kv_dtype))
     provenance = replace(cache.provenance, probe=probe, seconds=seconds, peak_memory_bytes=peak_memory(loaded))
     return replace(cache, provenance=provenance)
+
+
+def load_chosen_model(model: ModelOptions) -> LoadedModel:
+    """The model that the options name, in memory."""
+    from flowmm.hf.loading import load_model
+
+    return load_model(
+        chosen_model(model),
+        revision=model.revision,
+        device=model.device,
+        dtype=model.dtype,
+        device_map=model.device_map,
+        offline=model.offline,
+        trust_remote_code=model.trust_remote_code,
+    )
 
 
 def chosen_model(model: ModelOptions) -> str:

@@ -66,19 +66,16 @@ class Observe(FileModel):
 
 
 class Scout(Observe):
-    """A smaller model of the same family that reads the context first and scores for the large one (SmallKV).
+    """A smaller model of the same family that reads first and scores for the large one; what it observes, and how."""
 
-    What is inherited says what the scout itself observes.
-    """
-
-    score: Rule  # what the scout scores by
+    score: Rule
     top: Annotated[float, Field(gt=0, le=1)] = (
         0.1  # share of the slots, those most looked at, that heads are matched by
     )
 
 
 class MethodObserve(Observe):
-    """What a method observes: through the model itself, and through a scout."""
+    """What a method observes, itself and through a scout."""
 
     scout: Scout | None = None
 

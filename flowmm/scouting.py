@@ -9,9 +9,8 @@ from dataclasses import asdict
 import torch
 
 from flowmm.compress import scored
-from flowmm.contexts import read_prompt
+from flowmm.contexts import full_cache, read_prompt
 from flowmm.hf.loading import LoadedModel, load_model
-from flowmm.hf.prompt import context_prompt
 from flowmm.observe.scout import Scouted, favourites
 from flowmm.plan import Progress
 from flowmm.profiles import Method
@@ -74,9 +73,9 @@ def scouted_by(
     settings, tail = method.observe.scout, method.observe.tail
     assert settings is not None  # the caller's to see
     told = None if progress is None else _of_a_scout(progress)
-    prompt = context_prompt(parts, loaded, system=system)
+    prompt = read_prompt(parts, loaded, system=system)
     own = _of_scout(method)
-    cache = read_prompt(prompt, loaded, own, chunk_tokens=chunk_tokens, seed=seed, progress=told)
+    cache = full_cache(prompt, loaded, own, chunk_tokens=chunk_tokens, seed=seed, progress=told)
     return Scouted(
         loaded.identity,
         prompt.token_ids,

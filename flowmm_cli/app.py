@@ -6,7 +6,19 @@ import sys
 import typer
 
 from flowmm_cli import errors
-from flowmm_cli.commands import ask, calibrate, compress, demo, doctor, inspect, methods, prefill, profiles, verify
+from flowmm_cli.commands import (
+    ask,
+    bench,
+    calibrate,
+    compress,
+    demo,
+    doctor,
+    inspect,
+    methods,
+    prefill,
+    profiles,
+    verify,
+)
 from flowmm_cli.options import Version
 
 app = typer.Typer(
@@ -35,6 +47,7 @@ app.command()(compress.compress)
 app.add_typer(profiles.app, name="profiles")
 app.command()(calibrate.calibrate)
 app.command()(methods.methods)
+app.add_typer(bench.app, name="bench")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -70,7 +70,7 @@ def load_model(
         InputError: the model is not there. UnsupportedModelError: it is of a kind that is not handled, or its weights
         are not safetensors. ResourceError: memory ran out. UsageError: no such device or dtype.
     """
-    target = _device(device)
+    target = chosen_device(device)
     files = locate(name, revision, offline)
     with _quiet():
         config = _config(files, trust_remote_code)
@@ -104,7 +104,8 @@ def _identity(files: ModelFiles, family: Family, template: str, run_in: torch.dt
     )
 
 
-def _device(device: str) -> torch.device:
+def chosen_device(device: str) -> torch.device:
+    """The device of a name; ``auto`` is the first GPU, else the CPU. Raises UsageError if there is no such device."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -119,14 +120,19 @@ def _device(device: str) -> torch.device:
 
 def _dtype(dtype: str, config: Any, weights: list[Path], target: torch.device) -> torch.dtype:
     if dtype != "auto":
-        chosen = DTYPES.get(dtype) or _known(getattr(torch, dtype, None))
-        if chosen is None:
-            raise UsageError(f"there is no dtype {dtype!r} to run a model in", "Use auto, bf16, fp16 or fp32.")
-        return chosen
+        return named_dtype(dtype)
     if target.type == "cpu" and sum(path.stat().st_size for path in weights) <= _SMALL:
         return torch.float32
     stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
     return _known(stored) or torch.bfloat16
+
+
+def named_dtype(dtype: str) -> torch.dtype:
+    """A dtype by the name that users give it. Raises UsageError if models are not run in it."""
+    chosen = DTYPES.get(dtype) or _known(getattr(torch, dtype, None))
+    if chosen is None:
+        raise UsageError(f"there is no dtype {dtype!r} to run a model in", "Use auto, bf16, fp16 or fp32.")
+    return chosen
 
 
 def _known(dtype: object) -> torch.dtype | None:

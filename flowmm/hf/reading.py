@@ -12,7 +12,14 @@ from torch import Tensor
 class Observer(Protocol):
     """Sees the queries and keys of every layer and chunk (``observe/``)."""
 
-    def see(self, layer: int, queries: Tensor, keys: Tensor, first: int, scale: float, allowed: Tensor) -> None:
+    @property
+    def sets(self) -> Tensor | None:
+        """``[T, C]`` bool: sets of tokens, the attention mass on which it is told; None: it asks for none."""
+        ...
+
+    def see(
+        self, layer: int, queries: Tensor, keys: Tensor, first: int, scale: float, allowed: Tensor, mass: Tensor | None
+    ) -> None:
         """Look at one chunk.
 
         Args:
@@ -22,6 +29,7 @@ class Observer(Protocol):
             first: index of the chunk's first token.
             scale: what q.k is multiplied with.
             allowed: ``[n, m]`` bool, which keys a query sees.
+            mass: ``[H_q, n, C]`` float32, of the sets it asked for.
         """
         ...
 
@@ -52,12 +60,21 @@ class ReadingAttention:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See :class:`flowmm.hf.attention.Attention`; the batch is 1."""
-        _, num_heads, n, _ = query.shape
-        end = self._start + n
+        end = self._start + query.shape[2]
         keys = self._store(self.keys, layer, key[0])[:, :end]
         values = self._store(self.values, layer, value[0])[:, :end]
         allowed = self._mask(self._windows[layer], end, query.device)
-        grouped = query[0].reshape(keys.shape[0], -1, *query.shape[2:])  # [H_kv, G, n, D]
+        size, sets = values.shape[-1], None if self._observer is None else self._observer.sets
+        wide = (query[0], keys, values) if sets is None else widened(query[0], keys, values, sets[:end])
+        output = self._output(*wide, allowed, scale)
+        if self._observer is not None:
+            mass = None if sets is None else output[..., size : size + sets.shape[1]].float()
+            self._observer.see(layer, query[0], keys, self._start, scale, allowed, mass)
+        return output[None, ..., :size]
+
+    def _output(self, query: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, scale: float) -> Tensor:
+        """``[H_q, n, D]``."""
+        grouped = query.view(keys.shape[0], -1, *query.shape[1:])  # [H_kv, G, n, D]
         # One call per member of the group: K and V are never repeated, and the mask is shared.
         outputs = [
             F.scaled_dot_product_attention(
@@ -65,9 +82,7 @@ class ReadingAttention:
             )[0]
             for member in range(grouped.shape[1])
         ]
-        if self._observer is not None:
-            self._observer.see(layer, query[0], keys, self._start, scale, allowed)
-        return torch.stack(outputs, 1).reshape(1, num_heads, n, values.shape[-1])
+        return torch.stack(outputs, 1).flatten(0, 1)
 
     def _store(self, store: list[Tensor | None], layer: int, new: Tensor) -> Tensor:
         buffer = store[layer]
@@ -89,3 +104,26 @@ class ReadingAttention:
                 allowed &= key > query - window
             self._allowed[window, device] = allowed
         return self._allowed[window, device]
+
+
+def widened(query: Tensor, keys: Tensor, values: Tensor, sets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, keys and values for one attention that also gives the mass on sets of keys, as more columns of its output.
+
+    The sets' indicators become columns of the values; zeros, which change no logit, make the others as wide, since the
+    CPU's flash kernel takes no other. A multiple of 8, which GPUs ask for.
+
+    Args:
+        query: ``[H_q, n, D]``.
+        keys: ``[H_kv, m, D]``.
+        values: ``[H_kv, m, D]``.
+        sets: ``[m, C]`` bool.
+
+    Returns:
+        The same, with more columns.
+    """
+    width = -(-max(keys.shape[-1], values.shape[-1] + sets.shape[1]) // 8) * 8
+    columns = sets.to(values.device, values.dtype).expand(values.shape[0], -1, -1)
+    query, keys, values = (
+        F.pad(one, (0, width - one.shape[-1])) for one in (query, keys, torch.cat([values, columns], -1))
+    )
+    return query, keys, values

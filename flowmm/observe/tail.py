@@ -7,7 +7,9 @@ from torch import Tensor
 
 from flowmm.blocks import attention_blocks
 from flowmm.context import Evidence, Modality
-from flowmm.flow import crossing, layer_flow
+from flowmm.flow import crossing, crossing_mass, key_sets, layer_flow
+
+_STRETCH = 256  # queries of a chunk whose attention is summed over the keys that any of them sees
 
 
 class Recorder:
@@ -39,10 +41,25 @@ class Recorder:
         self._sampled = drawn_evenly(modality.shape[0], sample, seed)
         self._cumulative = cumulative
         self._flow = flow and bool(self._visual.any()) and not bool(self._visual.all())
+        self._sets = key_sets(self._visual) if self._flow else None
         self._layers = [_Layer() for _ in range(num_layers)]
 
+    @property
+    def sets(self) -> Tensor | None:
+        """``[T, 4]`` bool, those whose mass gives the flow; None when no flow is measured."""
+        return self._sets
+
     @torch.no_grad()
-    def see(self, layer: int, queries: Tensor, keys: Tensor, first: int, scale: float, allowed: Tensor) -> None:
+    def see(
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        first: int,
+        scale: float,
+        allowed: Tensor,
+        mass: Tensor | None = None,
+    ) -> None:
         """Take in one chunk of one layer; chunks come in the order of the tokens.
 
         Args:
@@ -52,6 +69,7 @@ class Recorder:
             first: index of the chunk's first token.
             scale: what ``q . k`` is multiplied with.
             allowed: ``[n, m]`` bool, which key a query may see.
+            mass: ``[H_q, n, 4]`` float32 on ``sets``; None: found here, by an attention of its own.
         """
         seen = self._layers[layer]
         seen.scale = scale
@@ -63,7 +81,10 @@ class Recorder:
             seen.cumulative = self._received(seen.cumulative, queries, keys, scale, allowed)
         if self._flow:
             visual = self._visual.to(keys.device)
-            sums = crossing(queries, keys, scale, allowed, visual, first)
+            if mass is None:
+                sums = crossing(queries, keys, scale, allowed, visual, first)
+            else:
+                sums = crossing_mass(mass, visual[first : first + queries.shape[1]])
             seen.crossing = sums if seen.crossing is None else seen.crossing + sums
 
     def evidence(self) -> tuple[Evidence, ...]:
@@ -74,8 +95,11 @@ class Recorder:
         """``total`` ``[H_kv, T]`` plus the attention each key receives from these queries, mean over the group."""
         if total is None:
             total = torch.zeros(keys.shape[0], self._visual.shape[0], device=keys.device)
-        for _, attention in attention_blocks(queries, keys, scale, allowed):
-            total[:, : keys.shape[1]] += attention.mean(1).sum(1)
+        for start in range(0, queries.shape[1], _STRETCH):
+            rows = slice(start, start + _STRETCH)
+            seen = int(allowed[rows].any(0).nonzero()[-1]) + 1  # nearly half of the map lies behind the queries
+            for _, attention in attention_blocks(queries[:, rows], keys[:, :seen], scale, allowed[rows, :seen]):
+                total[:, :seen] += attention.mean(1).sum(1)
         return total
 
     def _layer_evidence(self, seen: _Layer) -> Evidence:

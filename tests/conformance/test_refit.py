@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from flowmm.compress import compress
-from flowmm.context import NUM_SINKS, LayerCache
+from flowmm.context import LayerCache
 from flowmm.contexts import read_context
-from flowmm.profiles import load_method
+from flowmm.profiles import Observe, Probes, load_method
+from flowmm.reader.samples import draw
 from flowmm.records import LayerRecord
 from flowmm.rules import build_rules
 from tests.conformance.readings import PROFILE, SEED, Readings, documents
@@ -29,7 +30,7 @@ class Errors:
     record: LayerRecord
     evicted: Tensor  # on held-out queries, which decide whether a head takes the refit
     refitted: Tensor
-    evicted_unseen: Tensor  # on the queries of tokens that were not recorded for the method
+    evicted_unseen: Tensor  # on the queries of questions about the documents, and of their answers
     refitted_unseen: Tensor
 
 
@@ -38,25 +39,27 @@ def errors(readings: Readings, tmp_path_factory: pytest.TempPathFactory) -> list
     loaded, found = readings.loaded("reader"), []
     refit = build_rules(METHOD).refit
     assert refit is not None
-    everything = METHOD.model_copy(update={"observe": METHOD.observe.model_copy(update={"tail": 10_000})})
     for seed in SEEDS:
-        parts = documents(tmp_path_factory.mktemp("documents"), seed)
-        context, every = (read_context(parts, loaded, method) for method in (METHOD, everything))
+        folder = tmp_path_factory.mktemp("documents")
+        parts = documents(folder, seed)
+        questions = Probes(requests=[one.text for one in draw(folder, seed).questions], longest=16, queries=65536)
+        asking = METHOD.model_copy(update={"observe": Observe(tail=0, sample=0, probes=questions)})
+        context, asked = (read_context(parts, loaded, method) for method in (METHOD, asking))
         refitted, evicted = (
             compress(context, method, profile=PROFILE, keep=KEEP, seed=SEED)
             for method in (METHOD, METHOD.model_copy(update={"refit": None}))
         )
         assert context.evidence is not None
-        assert every.evidence is not None
+        assert asked.evidence is not None
         assert refitted.provenance.compression is not None
         records = refitted.provenance.compression.layers
         layers = zip(context.layers, evicted.layers, refitted.layers, context.evidence, strict=True)
         for number, (full, before, after, seen) in enumerate(layers):
-            unseen = torch.arange(NUM_SINKS, context.num_tokens)  # each sees the sinks at least
-            unseen = unseen[~torch.isin(unseen, torch.cat([seen.query_index, seen.sample_index]))]
-            queries = every.evidence[number].queries[:, unseen]
+            queries = asked.evidence[number].asking
+            assert queries is not None
+            behind = torch.full((queries.shape[1],), context.num_tokens)
             on_held_out = (held_out_errors(full, one, seen, refit, SEED) for one in (before, after))
-            on_unseen = (output_error(full, one, queries, unseen, seen.scale) for one in (before, after))
+            on_unseen = (output_error(full, one, queries, behind, seen.scale) for one in (before, after))
             found.append(Errors(records[number], *on_held_out, *on_unseen))
     return found
 
@@ -74,7 +77,7 @@ def test_a_refit_brings_nine_of_ten_heads_nearer_and_none_farther(errors: list[E
     assert int((refitted < evicted).sum()) >= 0.9 * len(evicted)
 
 
-def test_what_held_out_queries_promise_holds_for_queries_that_took_no_part(errors: list[Errors]) -> None:
+def test_what_held_out_queries_promise_holds_for_questions_that_took_no_part(errors: list[Errors]) -> None:
     evicted, refitted = (
         torch.cat([getattr(one, f"{name}_unseen") for one in errors]) for name in ("evicted", "refitted")
     )

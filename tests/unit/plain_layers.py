@@ -46,7 +46,7 @@ def random_modality(num_tokens: int) -> Tensor:
 def random_context(
     num_tokens: int = 60, *, dtype: torch.dtype = torch.float32, head_size: int = 8, text_only: bool = False
 ) -> ContextCache:
-    """Three layers, 4 query heads on 2 KV heads; the second layer slides; read through the recorder."""
+    """Three layers, 4 query heads on 2 KV heads; the second layer slides; read through the recorder and again."""
     generator = torch.Generator().manual_seed(num_tokens)
     modality = torch.zeros(num_tokens, dtype=torch.uint8) if text_only else random_modality(num_tokens)
     recorder = Recorder(3, modality, tail=128, cumulative=True, sample=32)
@@ -66,10 +66,9 @@ def random_context(
                 window=window,
             )
         )
-    base = provenance()
-    return ContextCache(
-        tuple(layers), modality, num_tokens, replace(base, flow=(), compression=None), recorder.evidence()
-    )
+    observed = {"reconstruct": torch.rand(2, num_tokens, generator=generator)}
+    evidence = tuple(replace(one, observed=observed) for one in recorder.evidence())
+    return ContextCache(tuple(layers), modality, num_tokens, replace(provenance(), flow=(), compression=None), evidence)
 
 
 def evidence(queries, index, *, scale=1.0, cumulative=None) -> Evidence:

@@ -71,7 +71,9 @@ def output(queries, token, scale, of):
 
 def held_out_errors(full, small, evidence, options, seed):
     """``[H_kv]`` relative errors on the queries that were not fitted to."""
-    _, held = split(references(evidence, NUM_TOKENS, torch.device("cpu")), options.queries, options.held_out, seed)
+    _, held = split(
+        references(evidence, full.keys.shape[1], torch.device("cpu")), options.queries, options.held_out, seed
+    )
     expected, found = (output(held.queries, held.index, held.scale, of) for of in (full, small))
     return (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
 

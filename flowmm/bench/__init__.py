@@ -1,0 +1,1 @@
+"""Measurements, each of which ends in a report: what methods cost, what a refit costs."""

@@ -20,6 +20,7 @@ from flowmm.profiles import Method, ModelProfile, method_names
 from flowmm.records import Compression, LayerFlow, LayerRecord
 from flowmm.refit import Refit
 from flowmm.rules import Rules, build_rules
+from flowmm.scores import Score
 
 METHODS = method_names()
 
@@ -59,7 +60,7 @@ def compress(
     """
     rules = build_rules(method)
     share = _share(cache, method, rules, keep, keep_tokens)
-    _check_evidence(cache, method, rules)
+    _check_evidence(cache, method, rules.needs)
     counts = _counts(cache, profile, rules, share)
     strategies = _strategies(cache, profile, rules)
     by_head = _head_counts(cache, profile, share)
@@ -86,6 +87,18 @@ def compress(
     return replace(done, provenance=replace(cache.provenance, flow=_flows(cache), compression=compression))
 
 
+@torch.no_grad()
+def scored(cache: ContextCache, method: Method, seed: int = 0) -> list[Tensor]:
+    """What a method's scoring rule says of every slot, ``[H_kv, S]`` float32 per layer.
+
+    Raises:
+        UsageError: evidence that the rule needs and the context does not have.
+    """
+    score = build_rules(method).score
+    _check_evidence(cache, method, score.needs)
+    return list(_scores(cache, score, seed))
+
+
 def _share(cache: ContextCache, method: Method, rules: Rules, keep: float | None, keep_tokens: int | None) -> float:
     """The share of the tokens that was asked for; 1 for a method that keeps everything."""
     if not rules.budget.counted:
@@ -103,7 +116,7 @@ def _share(cache: ContextCache, method: Method, rules: Rules, keep: float | None
     return DEFAULT_KEEP if keep is None else keep
 
 
-def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
+def _check_evidence(cache: ContextCache, method: Method, needs: frozenset[str]) -> None:
     evidence = cache.evidence or ()
     there = {
         "queries": bool(evidence) and all(one.queries.shape[1] > 0 for one in evidence),
@@ -119,12 +132,12 @@ def _check_evidence(cache: ContextCache, method: Method, rules: Rules) -> None:
         "references": "at least two reference queries",
         "rotation": "the rotation of the keys (not known of every model)",
     }
-    for need in rules.needs:
+    for need in needs:
         kind, _, name = need.partition("observed.")
         if not kind:
             there[need] = bool(evidence) and all(name in one.observed for one in evidence)
             names[need] = f"what the pass {name!r} sees"
-    missing = [names[need] for need in sorted(rules.needs & names.keys()) if not there[need]]
+    missing = [names[need] for need in sorted(needs & names.keys()) if not there[need]]
     if missing and (cache.provenance.compression is not None or cache.keep < 1):
         what = f"the context is already compressed, but method {method.name} needs {' and '.join(missing)}"
         raise UsageError(what, "Compress the full file, or prefill again.")
@@ -198,12 +211,17 @@ def _rankings(
     cache: ContextCache, rules: Rules, counts: Iterable[int], by_head: Iterable[Tensor | None], seed: int
 ) -> Iterator[Ranking]:
     evidence: Iterable[Evidence | None] = cache.evidence or [None] * len(cache.layers)
-    layers = zip(cache.layers, evidence, counts, by_head, strict=True)
-    for index, (layer, seen, count, head_counts) in enumerate(layers):
-        scores = rules.score(layer, seen, (seed * 1_000_003 + index) % 2**63)
+    found = _scores(cache, rules.score, seed)
+    for layer, seen, count, head_counts, scores in zip(cache.layers, evidence, counts, by_head, found, strict=True):
         if layer.window is not None:
             scores = scores.masked_fill(layer.position <= cache.num_tokens - layer.window, OUT_OF_SIGHT)
         yield Ranking(scores, layer, count, seen, head_counts)
+
+
+def _scores(cache: ContextCache, score: Score, seed: int) -> Iterator[Tensor]:
+    evidence: Iterable[Evidence | None] = cache.evidence or [None] * len(cache.layers)
+    for index, (layer, seen) in enumerate(zip(cache.layers, evidence, strict=True)):
+        yield score(layer, seen, (seed * 1_000_003 + index) % 2**63)
 
 
 def _kept(layer: LayerCache) -> dict[str, int]:

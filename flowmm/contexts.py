@@ -18,6 +18,7 @@ from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import context_prompt
 from flowmm.observe.probes import replayed, study
 from flowmm.observe.reconstruct import Seen, reconstruct
+from flowmm.observe.scout import Scouted, check_same_tokens, with_scouted
 from flowmm.observe.tail import Recorder
 from flowmm.plan import Progress
 from flowmm.prefill import FullRead, prefill
@@ -37,6 +38,7 @@ def read_context(
     seed: int = 0,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
+    scouted: Scouted | None = None,
 ) -> ContextCache:
     """The full cache of a context, with evidence.
 
@@ -50,8 +52,29 @@ def read_context(
         seed: of the draw of reference queries.
         progress: called with phase (vision, prefill, reconstruct, probes), done and total.
         notice: told what the user should know.
+        scouted: what a scout saw of the same parts; its scores become evidence.
+
+    Raises:
+        MismatchError: the scout read other tokens.
     """
     prompt = read_prompt(parts, loaded, system=system, notice=notice)
+    if scouted is not None:
+        check_same_tokens(scouted, prompt, loaded.identity.id)
+    cache = full_cache(prompt, loaded, method, passes=passes, chunk_tokens=chunk_tokens, seed=seed, progress=progress)
+    return cache if scouted is None else with_scouted(cache, scouted)
+
+
+def full_cache(
+    prompt: Prompt,
+    loaded: LoadedModel,
+    method: Method | None,
+    *,
+    passes: Method | None = None,
+    chunk_tokens: int = 2048,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ContextCache:
+    """The same of a context that is tokens already."""
     observe = method.observe if method is not None else _all_of_one_pass(passes)
     recorder = Recorder(
         len(loaded.family.windows),
@@ -108,8 +131,8 @@ def versions() -> dict[str, str]:
 
 def _all_of_one_pass(passes: Method | None) -> Observe:
     """What any shipped method records during the prefill, and the further passes of one method."""
-    recorded = joined([load_method(name).observe for name in method_names()])
     own = Observe() if passes is None else passes.observe
+    recorded = joined([own, *(load_method(name).observe for name in method_names())])
     return recorded.model_copy(update={"reconstruct": own.reconstruct, "probes": own.probes})
 
 

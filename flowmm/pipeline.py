@@ -57,6 +57,7 @@ def prefill_file(
     *,
     read: ReadOptions = _READ,
     model: ModelOptions = _MODEL,
+    scout: str | None = None,
     compression: CompressOptions = _COMPRESS,
     system: str | None = None,
     chunk_tokens: int = 2048,
@@ -66,6 +67,9 @@ def prefill_file(
     notice: Notice | None = None,
 ) -> Header:
     """Read documents, compress, write.
+
+    Args:
+        scout: for a method such as ``smallkv``, the smaller model of the same family whose scores it takes.
 
     Returns:
         The header of the file written.
@@ -79,6 +83,7 @@ def prefill_file(
     check_target(output, force=force)
     name = chosen_model(model)
     plan = Plan.early(name, compression)
+    plan.check_scout(scout)
     clock = Clock(progress)
     parts = read_documents(
         paths, plan.reading(read), on_file=lambda _, done, total: clock.progress("read", done, total)
@@ -87,11 +92,25 @@ def prefill_file(
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
     from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
+    from flowmm.scouting import send_scout
     from flowmm.store import save
 
+    scouted = None
+    if scout is not None:
+        scouted = send_scout(
+            parts,
+            replace(model, name=scout, revision=None),
+            plan.known_method,
+            system=system,
+            chunk_tokens=chunk_tokens,
+            seed=compression.seed,
+            progress=clock.progress,
+        )
+        clock.lap("scout")
     loaded = load_chosen_model(model)
     clock.lap("model")
     plan = plan.completed(loaded.family.name)
+    plan.check_scout(scout)
     cache = read_context(
         parts,
         loaded,
@@ -102,6 +121,7 @@ def prefill_file(
         seed=compression.seed,
         progress=clock.progress,
         notice=notice,
+        scouted=scouted,
     )
     clock.seconds |= cache.provenance.seconds
     clock.skip()

@@ -63,6 +63,30 @@ class Plan:
         assert self.profile is not None
         return self.profile
 
+    @property
+    def known_method(self) -> Method:
+        """The method to compress with, or to make a full file ready for, once it is known."""
+        method = self.method or self.passes
+        assert method is not None
+        return method
+
+    def check_scout(self, scout: str | None) -> None:
+        """Raise UsageError unless the method, as far as it is known, and a scout go together."""
+        method = self.method or self.passes
+        if method is None:
+            if scout is not None:
+                what = f"--scout {scout}: was given without a method that takes a scout's scores"
+                raise UsageError(what, "Name the method too, such as --method smallkv.")
+        elif method.observe.scout is None and scout is not None:
+            what = f"--scout {scout}: was given, but method {method.name} takes no scout's scores"
+            raise UsageError(what, "Leave --scout away, or name a method that does, such as --method smallkv.")
+        elif method.observe.scout is not None and scout is None:
+            what = f"method {method.name} takes the scores of a smaller model, but no --scout was given"
+            raise UsageError(what, "Name a smaller model of the same family with --scout, or take another method.")
+        elif method.observe.scout is not None and not method.observe.tail:
+            what = f"method {method.name} has observe.tail 0, but a scout's heads are matched by the last queries"
+            raise UsageError(what, "Set observe: {tail: 128} in the method.")
+
     def reading(self, read: ReadOptions) -> ReadOptions:
         """Reading with the pixel budget of the profile, unless one was asked for."""
         budget = self.profile.max_pixels if self.profile is not None else None

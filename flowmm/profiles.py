@@ -66,6 +66,21 @@ class Observe(FileModel):
     probes: Probes | None = None
 
 
+class Scout(Observe):
+    """A smaller model of the same family that reads first and scores for the large one; what it observes, and how."""
+
+    score: Rule
+    top: Annotated[float, Field(gt=0, le=1)] = (
+        0.1  # share of the slots, those most looked at, that heads are matched by
+    )
+
+
+class MethodObserve(Observe):
+    """What a method observes, itself and through a scout."""
+
+    scout: Scout | None = None
+
+
 class Method(FileModel):
     """A compression method: one scoring, one allocation and one merging rule."""
 
@@ -75,7 +90,7 @@ class Method(FileModel):
     title: str
     paper: str | None
     description: str = ""
-    observe: Observe = Observe()
+    observe: MethodObserve = MethodObserve()
     score: Rule
     budget: Rule
     merge: Rule

@@ -146,6 +146,19 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class ScoutRecord:
+    """The smaller model whose scores were taken, and how alike its heads look."""
+
+    model: ModelIdentity
+    overlap: tuple[float, ...]  # per layer of the large model, mean Jaccard overlap of its heads with the matched ones
+
+    @property
+    def overlap_mean(self) -> float:
+        """Over all layers."""
+        return sum(self.overlap) / max(1, len(self.overlap))
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a context came from and what was done to it; all of it goes into the file's header."""
 
@@ -158,6 +171,7 @@ class Provenance:
     peak_memory_bytes: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str | None = None  # UTC, ISO 8601
+    scout: ScoutRecord | None = None
 
 
 @dataclass(frozen=True)

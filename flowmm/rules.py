@@ -16,7 +16,7 @@ from flowmm.merges import MERGES, Merge
 from flowmm.profiles import Method, Rule
 from flowmm.refit import Refit
 from flowmm.scores import SCORES, Score
-from flowmm.validation import FileModel, find_problems, unknown_name
+from flowmm.validation import FileModel, Place, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem
 
 _R = TypeVar("_R")
@@ -63,19 +63,27 @@ def build_rules(method: Method) -> Rules:
 def find_rule_problems(document: Document) -> list[Problem]:
     """What is wrong with the rules and the refit of a method's file, beyond what their shape tells."""
     problems = []
-    for key, (kind, table) in TABLES.items():
-        given = document.data.get(key)
+    scout = _part(_part(document.data, "observe"), "scout")
+    places: list[tuple[str, Place, Any]] = [(key, (key,), document.data.get(key)) for key in TABLES]
+    for key, place, given in [*places, ("score", ("observe", "scout", "score"), scout.get("score"))]:
+        kind, table = TABLES[key]
         if not isinstance(given, dict) or not isinstance(given.get("rule"), str):
             continue  # flowmm.profiles says so
         name, fields = given["rule"], {field: value for field, value in given.items() if field != "rule"}
         if name in table:
-            problems += find_problems(fields_model(table[name]), document, fields, (key,))
+            problems += find_problems(fields_model(table[name]), document, fields, place)
         else:
-            problems.append(document.problem((key, "rule"), unknown_name(UnknownNameError(kind, name, table))))
+            problems.append(document.problem((*place, "rule"), unknown_name(UnknownNameError(kind, name, table))))
     refit = document.data.get("refit")
     return problems + (
         find_problems(fields_model(Refit), document, refit, ("refit",)) if isinstance(refit, dict) else []
     )
+
+
+def _part(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping at a key; an empty one where there is none, which flowmm.profiles says."""
+    part = data.get(key)
+    return part if isinstance(part, dict) else {}
 
 
 def fields_model(made: type[Any]) -> type[FileModel]:

@@ -36,6 +36,7 @@ def method_schema() -> dict[str, Any]:
     schema = _of_file(Method, "flowmm method")
     for key, (_, table) in TABLES.items():
         schema["properties"][key] = {"oneOf": [_rule(name, table[name]) for name in sorted(table)]}
+    schema["$defs"]["Scout"]["properties"]["score"] = {"$ref": "#/properties/score"}
     refit = {**_bare(fields_model(Refit)), "description": _summary(Refit)}
     schema["properties"]["refit"] = {"anyOf": [refit, {"type": "null"}], "default": None}
     schema.get("$defs", {}).pop("Rule", None)

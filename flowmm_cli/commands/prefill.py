@@ -35,6 +35,15 @@ System = Annotated[
     typer.Option("--system", "-s", metavar="TEXT", help="System message before the context.", rich_help_panel=_INPUT),
 ]
 NoCompress = Annotated[bool, typer.Option("--no-compress", help="Keep every slot.", rich_help_panel="Compression")]
+Scout = Annotated[
+    str | None,
+    typer.Option(
+        "--scout",
+        metavar="NAME",
+        help="Smaller model of the same family that scores for the large one, with --method smallkv.",
+        rich_help_panel="Compression",
+    ),
+]
 ChunkTokens = Annotated[
     int, typer.Option("--chunk-tokens", metavar="N", min=1, help="Tokens read at a time.", rich_help_panel="Model")
 ]
@@ -54,6 +63,7 @@ def prefill(
     keep_tokens: o.KeepTokens = None,
     no_compress: NoCompress = False,
     method: o.Method = None,
+    scout: Scout = None,
     profile: o.Profile = None,
     kv_dtype: o.KvDtype = None,
     model: o.Model = None,
@@ -82,6 +92,7 @@ def prefill(
             output_file,
             read=read,
             model=o.model_options(model, revision, device, dtype, device_map, offline, trust_remote_code),
+            scout=scout,
             compression=compression,
             system=system,
             chunk_tokens=chunk_tokens,

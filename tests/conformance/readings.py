@@ -18,6 +18,7 @@ from flowmm.profiles import Method, load_method, load_profile
 from flowmm.reader.samples import draw
 from flowmm.records import Part, Source
 from flowmm.rules import build_rules
+from flowmm.scouting import scouted_by
 from tests.conformance.folders import TEXT_ONLY, make_folder
 from tests.conformance.test_folders import picture
 
@@ -51,7 +52,9 @@ class Readings:
     def _both(self, model: str, method: Method, dtype: str) -> tuple[ContextCache, ContextCache]:
         key = (model, dtype, method.observe.model_dump_json())
         if key not in self._read:
-            context = read_context(self.parts(model), self.loaded(model, dtype), method)
+            parts, loaded = self.parts(model), self.loaded(model, dtype)
+            scouted = scouted_by(loaded, parts, method) if method.observe.scout else None  # each model for itself
+            context = read_context(parts, loaded, method, scouted=scouted)
             self._read[key] = context, copy.deepcopy(context)
         return self._read[key]
 

@@ -14,6 +14,7 @@ from flowmm.records import (
     ModelIdentity,
     Probe,
     Provenance,
+    ScoutRecord,
     Source,
     Span,
 )
@@ -24,21 +25,25 @@ FLOW = LayerFlow(0.25, 0.5, 0.125, 0.0625)
 ROTATION = Rotation(torch.full((5, 1), 0.75), torch.full((5, 1), 0.5), torch.tensor([[1, 3]]))
 
 
+def identity(name: str) -> ModelIdentity:
+    return ModelIdentity(
+        id=name,
+        revision=None,
+        local=True,
+        model_type="qwen2_vl",
+        weights="0" * 32,
+        config="1" * 32,
+        tokenizer="2" * 32,
+        template="3" * 32,
+        processor=None,
+        dtype="float32",
+    )
+
+
 def provenance() -> Provenance:
     page = Source(name="Bericht \u00e4\u4e2d \U0001f600.pdf", sha256="ab" * 32, kind="pdf", page=3)
     return Provenance(
-        model=ModelIdentity(
-            id="flowmm/reader",
-            revision=None,
-            local=True,
-            model_type="qwen2_vl",
-            weights="0" * 32,
-            config="1" * 32,
-            tokenizer="2" * 32,
-            template="3" * 32,
-            processor=None,
-            dtype="float32",
-        ),
+        model=identity("flowmm/reader"),
         sources=(Span(page, 0, 5),),
         flow=(FLOW, None),
         compression=Compression(
@@ -64,6 +69,7 @@ def provenance() -> Provenance:
         peak_memory_bytes=2**40,
         versions={"torch": "2.13.0"},
         created="2026-01-02T03:04:05Z",
+        scout=ScoutRecord(identity("small"), (0.5, 0.25)),
     )
 
 

@@ -53,6 +53,26 @@ observe: {tail: -1}
     ]
 
 
+def test_the_score_of_a_scout_is_checked_like_any_other(tmp_path):
+    text = """title: t
+paper: null
+observe: {tail: 64, scout: {top: 0, score: {rule: attention, windw: 3}, cumulatve: true}}
+score: {rule: observed, passes: [scout]}
+budget: {rule: uniform}
+merge: {rule: evict}
+"""
+    assert problems(tmp_path / "a.yaml", text) == [
+        "a.yaml:3:29: observe.scout.top: should be greater than 0, found 0",
+        "a.yaml:3:62: observe.scout.score.windw: unknown key; did you mean 'window'?",
+        "a.yaml:3:73: observe.scout.cumulatve: unknown key; did you mean 'cumulative'?",
+    ]
+    unknown = text.replace("top: 0, ", "").replace(", windw: 3", "").replace(", cumulatve: true", "")
+    assert problems(tmp_path / "a.yaml", unknown.replace("attention", "atention")) == [
+        "a.yaml:3:37: observe.scout.score.rule: there is no scoring rule named 'atention'; did you mean 'attention'?"
+    ]
+    assert problems(tmp_path / "a.yaml", text.replace("{top", "3 #")) != []
+
+
 def test_a_rule_without_a_name_is_said_once(tmp_path):
     text = "title: t\npaper: null\nscore: {window: 3}\nbudget: {rule: 3}\nmerge: evict\n"
     assert problems(tmp_path / "a.yaml", text) == [

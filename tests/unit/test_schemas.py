@@ -47,3 +47,4 @@ def test_a_schema_refers_to_nothing_that_is_not_in_it():
     assert "Rule" not in schema["$defs"]
     assert schema["required"] == ["title", "paper", "score", "budget", "merge"]
     assert "'$ref': '#/$defs/Rule'" not in str(schema)
+    assert schema["$defs"]["Scout"]["properties"]["score"] == {"$ref": "#/properties/score"}

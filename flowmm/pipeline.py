@@ -88,6 +88,7 @@ def prefill_file(
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
     from flowmm.contexts import read_context
     from flowmm.hf.loading import load_model  # not before: what the documents fail by needs no torch
+    from flowmm.observe.gate_file import gate_of
     from flowmm.store import save
 
     loaded = load_model(
@@ -106,6 +107,7 @@ def prefill_file(
         loaded,
         plan.method,
         passes=plan.passes,
+        gate=gate_of(plan.known_profile, loaded, plan.method),
         system=system,
         chunk_tokens=chunk_tokens,
         seed=compression.seed,

@@ -1,4 +1,4 @@
-"""Measure a model on documents and write its profile: flow, theta and head budgets, and where they come from."""
+"""Measure a model on documents and write its profile: flow, theta, head budgets, perhaps a gate, and their origin."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def calibrate_model(
     profile: str | None = None,
     method: str = METHOD,
     keep: float | None = None,
+    gate: bool = False,
     chunk_tokens: int = 2048,
     force: bool = False,
     progress: Progress | None = None,
@@ -63,6 +64,7 @@ def calibrate_model(
         profile: the profile whose other values hold; None: FLOWMM_PROFILE, else the model's own.
         method: whose budgets are measured; one that lets heads keep different numbers of slots.
         keep: share of the slots that it keeps; None is ``compress.DEFAULT_KEEP``.
+        gate: also train a gate (Fast KVzip), which reads each document twice more, and write it beside the profile.
         chunk_tokens: tokens per forward pass.
         force: overwrite.
         progress: called with phase, done and total.
@@ -74,7 +76,7 @@ def calibrate_model(
     Raises:
         FlowmmError: see :mod:`flowmm.errors`; nothing is left under ``output`` then.
     """
-    _check_output(output, force)
+    _check_output(output, force, gate)
     tell = progress or _nobody
     name = chosen_model(model)
     plan = Plan.early(name, CompressOptions(enabled=False, profile=profile, keep=keep))
@@ -92,17 +94,29 @@ def calibrate_model(
             raise UsageError(f"{path}: {error.what}", error.hint) from None
         measured.append(one)
     tell("document", len(documents), len(documents))
-    keys = own_keys(plan.named or plan.known_profile.name) | _keys(measured, loaded, budgets_of, keep)
+    keys = own_keys(plan.named or plan.known_profile.name)
+    if keys.pop("gate", None) is not None and notice is not None and not gate:
+        notice(f"the gate of profile {plan.known_profile.name} is not taken over; --gate trains one")
+    keys |= _keys(measured, loaded, budgets_of, keep)
+    if gate:
+        _train_gate(keys, output, documents, loaded, chunk_tokens, force, tell)
     _write(output, keys, plan.known_profile.name)
     return load_profile(Path(output), loaded.family.name)
 
 
-def _check_output(output: str | Path, force: bool) -> None:
+def _check_output(output: str | Path, force: bool, gate: bool) -> None:
     from flowmm.atomic import check_target
 
     if Path(output).suffix not in (".yaml", ".yml"):
         raise UsageError(f"{output}: is no name of a profile, expected one that ends in .yaml", f"Write {output}.yaml.")
     check_target(output, force=force)
+    if gate:
+        check_target(_gate_path(output), force=force)
+
+
+def _gate_path(output: str | Path) -> Path:
+    """my.yaml has its gate in my-gate.safetensors."""
+    return Path(output).with_name(f"{Path(output).stem}-gate.safetensors")
 
 
 def _read_each(paths: Sequence[str], read: ReadOptions, tell: Progress) -> list[list[Part]]:
@@ -144,8 +158,10 @@ def _measure(
     from flowmm.compress import compress
     from flowmm.contexts import read_context
     from flowmm.flow import compared
+    from flowmm.observe.gate_file import gate_of
 
-    cache = read_context(parts, loaded, method, chunk_tokens=chunk_tokens, progress=tell, notice=notice)
+    gate = gate_of(profile, loaded, method)
+    cache = read_context(parts, loaded, method, gate=gate, chunk_tokens=chunk_tokens, progress=tell, notice=notice)
     equal = profile.model_copy(update={"layer_budget": None, "head_budget": None})  # what is measured starts afresh
     small = compress(
         cache, method, profile=equal, keep=keep, progress=lambda done, total: tell("compress", done, total)
@@ -181,6 +197,25 @@ def _keys(measured: Sequence[_Measured], loaded: LoadedModel, method: Method, ke
             "head_budget": head_budget_rule(method.name, DEFAULT_KEEP if keep is None else keep),
         },
     }
+
+
+def _train_gate(
+    keys: dict[str, Any],
+    output: str | Path,
+    documents: Sequence[Sequence[Part]],
+    loaded: LoadedModel,
+    chunk_tokens: int,
+    force: bool,
+    tell: Progress,
+) -> None:
+    """Train a gate, write it, and name it in the keys of the profile."""
+    from flowmm.lessons import gate_from
+    from flowmm.observe.gate_file import save_gate
+
+    gate, report = gate_from(documents, loaded, chunk_tokens=chunk_tokens, progress=tell)
+    save_gate(gate, _gate_path(output), loaded.identity.id, force=force)
+    keys["gate"] = _gate_path(output).name
+    keys["calibrated"]["gate"] = report.model_dump()
 
 
 def _write(output: str | Path, keys: dict[str, Any], base: str) -> None:

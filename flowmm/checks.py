@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from flowmm.errors import UnknownNameError, UsageError
-from flowmm.profiles import Kind, Method, ModelProfile, extended, find, method_names, profile_names
+from flowmm.profiles import Kind, Method, ModelProfile, extended, find, load_profile, method_names, profile_names
 from flowmm.validation import find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem, read, refuse
 
@@ -59,8 +59,16 @@ def _method_problems(document: Document) -> list[Problem]:
     return find_problems(Method, document, document.data) + find_rule_problems(document)
 
 
+def _gate_problems(path: Path, document: Document) -> list[Problem]:
+    profile = load_profile(path)
+    if profile.gate_file is None or Path(profile.gate_file).is_file():
+        return []
+    return [document.problem(("gate",), f"there is no file {profile.gate} beside the profile that names it")]
+
+
 def _profile_problems(path: Path) -> list[Problem]:
     document, data, problems = extended(path)
+    problems += _gate_problems(path, document) if not problems else []
     name = data.get("method")
     if not isinstance(name, str):
         return problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,9 +13,11 @@ import torch
 
 from flowmm.answer import answer_all
 from flowmm.context import ContextCache, Evidence, Prompt
-from flowmm.hf.layers import output_weight
+from flowmm.errors import UsageError
+from flowmm.hf.layers import output_weight, shown_to
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import context_prompt
+from flowmm.observe.gate import Gate, Gating
 from flowmm.observe.probes import replayed, study
 from flowmm.observe.reconstruct import Seen, reconstruct
 from flowmm.observe.scout import Scouted, check_same_tokens, with_scouted
@@ -33,6 +35,7 @@ def read_context(
     method: Method | None,
     *,
     passes: Method | None = None,
+    gate: Gate | None = None,
     system: str | None = None,
     chunk_tokens: int = 2048,
     seed: int = 0,
@@ -47,6 +50,7 @@ def read_context(
         loaded: the model.
         method: whose evidence is recorded; None: what any shipped method needs of one pass.
         passes: with ``method`` None, a method whose further passes are made too.
+        gate: of this model; looked through when the method does so, or when there is no method.
         system: a system message.
         chunk_tokens: tokens per forward pass.
         seed: of the draw of reference queries.
@@ -56,11 +60,14 @@ def read_context(
 
     Raises:
         MismatchError: the scout read other tokens.
+        UsageError: the method looks through a gate, and there is none.
     """
     prompt = read_prompt(parts, loaded, system=system, notice=notice)
     if scouted is not None:
         check_same_tokens(scouted, prompt, loaded.identity.id)
-    cache = full_cache(prompt, loaded, method, passes=passes, chunk_tokens=chunk_tokens, seed=seed, progress=progress)
+    cache = full_cache(
+        prompt, loaded, method, passes=passes, gate=gate, chunk_tokens=chunk_tokens, seed=seed, progress=progress
+    )
     return cache if scouted is None else with_scouted(cache, scouted)
 
 
@@ -70,12 +77,14 @@ def full_cache(
     method: Method | None,
     *,
     passes: Method | None = None,
+    gate: Gate | None = None,
     chunk_tokens: int = 2048,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ContextCache:
     """The same of a context that is tokens already."""
-    observe = method.observe if method is not None else _all_of_one_pass(passes)
+    observe = method.observe if method is not None else _all_of_one_pass(passes, gate)
+    gating = _gating(observe, gate, method or passes)
     recorder = Recorder(
         len(loaded.family.windows),
         prompt.modality,
@@ -84,7 +93,8 @@ def full_cache(
         sample=observe.sample,
         seed=seed,
     )
-    full = prefill(prompt, loaded, chunk_tokens=chunk_tokens, observer=recorder, progress=progress)
+    with shown_to(loaded.model, gating) if gating is not None else nullcontext():
+        full = prefill(prompt, loaded, chunk_tokens=chunk_tokens, observer=recorder, progress=progress)
     evidence = tuple(
         replace(one, value_weight=output_weight(loaded.model, index, layer), rotation=rotation)
         for index, (one, layer, rotation) in enumerate(
@@ -100,7 +110,9 @@ def full_cache(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     cache = ContextCache(full.layers, full.modality, full.next_position, provenance, evidence)
-    return _with_passes(cache, full, prompt, loaded, observe, seed, progress or (lambda _phase, _done, _total: None))
+    told = progress or (lambda _phase, _done, _total: None)
+    cache, seen = _with_passes(cache, full, prompt, loaded, observe, seed, told)
+    return _with_evidence(cache, seen if gating is None else seen | {"gate": gating.seen()})
 
 
 def read_prompt(
@@ -129,11 +141,23 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
-def _all_of_one_pass(passes: Method | None) -> Observe:
+def _gating(observe: Observe, gate: Gate | None, method: Method | None) -> Gating | None:
+    """What looks through the gate, if that is asked for."""
+    if not observe.gate:
+        return None
+    if gate is None:
+        name = "" if method is None else f"{method.name} "
+        what = f"method {name}looks through a gate, but the model's profile names none"
+        raise UsageError(what, "Train one: flowmm calibrate DOCUMENTS --gate -o my.yaml, then read with -p my.yaml.")
+    return Gating(gate)
+
+
+def _all_of_one_pass(passes: Method | None, gate: Gate | None) -> Observe:
     """What any shipped method records during the prefill, and the further passes of one method."""
     own = Observe() if passes is None else passes.observe
     recorded = joined([own, *(load_method(name).observe for name in method_names())])
-    return recorded.model_copy(update={"reconstruct": own.reconstruct, "probes": own.probes})
+    looks = own.gate or gate is not None
+    return recorded.model_copy(update={"reconstruct": own.reconstruct, "probes": own.probes, "gate": looks})
 
 
 def _with_passes(
@@ -144,8 +168,8 @@ def _with_passes(
     observe: Observe,
     seed: int,
     progress: Progress,
-) -> ContextCache:
-    """The cache with what its further passes saw, and their seconds."""
+) -> tuple[ContextCache, dict[str, Seen]]:
+    """The cache with the seconds of its further passes, and what they saw."""
     seconds = dict(cache.provenance.seconds)
     seen: dict[str, Seen] = {}
     if observe.reconstruct is not None:
@@ -159,10 +183,14 @@ def _with_passes(
             told = partial(progress, "probes")
             answers = study(partial(_ask, cache, loaded), observe.probes, told)
             seen["probes"] = replayed(cache, answers, loaded, observe.probes, seed=seed, progress=told)
+    return replace(cache, provenance=replace(cache.provenance, seconds=seconds)), seen
+
+
+def _with_evidence(cache: ContextCache, seen: dict[str, Seen]) -> ContextCache:
+    """The cache with all that was seen."""
     if not seen or cache.evidence is None:
         return cache
-    evidence = tuple(_with_seen(one, layer, seen) for layer, one in enumerate(cache.evidence))
-    return replace(cache, evidence=evidence, provenance=replace(cache.provenance, seconds=seconds))
+    return replace(cache, evidence=tuple(_with_seen(one, layer, seen) for layer, one in enumerate(cache.evidence)))
 
 
 def _ask(cache: ContextCache, loaded: LoadedModel, questions: Sequence[str], longest: int) -> list[Answer]:

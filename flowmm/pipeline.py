@@ -92,6 +92,7 @@ def prefill_file(
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
     from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
+    from flowmm.observe.gate_file import gate_of
     from flowmm.scouting import send_scout
     from flowmm.store import save
 
@@ -116,6 +117,7 @@ def prefill_file(
         loaded,
         plan.method,
         passes=plan.passes,
+        gate=gate_of(plan.known_profile, loaded, plan.method),
         system=system,
         chunk_tokens=chunk_tokens,
         seed=compression.seed,

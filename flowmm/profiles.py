@@ -64,6 +64,7 @@ class Observe(FileModel):
     cumulative: bool = False  # the attention each slot receives from all queries; a second attention pass
     reconstruct: Reconstruct | None = None
     probes: Probes | None = None
+    gate: bool = False  # score by the gate that the model's profile names (Fast KVzip)
 
 
 class Scout(Observe):
@@ -107,6 +108,17 @@ class Calibrated(FileModel):
     sha256: str
 
 
+class GateReport(FileModel):
+    """How well a gate does on tokens that it was not trained on."""
+
+    tokens: int  # it was trained on
+    held_out: str  # which were not
+    held_out_tokens: int
+    bce: list[float]  # per layer: binary cross-entropy against the reconstruction, in nats
+    bce_constant: list[float]  # of each head's mean, whatever the token
+    correlation: list[float]  # of ranks; a constant has 0
+
+
 class Calibration(FileModel):
     """Where measured numbers in a profile come from."""
 
@@ -120,6 +132,7 @@ class Calibration(FileModel):
     flow_spread: list[float]  # standard deviation over them
     theta: str  # the rule that theta was chosen by
     head_budget: str  # the rule that head budgets were measured by
+    gate: GateReport | None = None
 
 
 Kind = Literal["methods", "models"]  # the folder that a file is in
@@ -130,7 +143,7 @@ Strategy = Literal["intra", "cross"]
 class ModelProfile(FileModel):
     """What is particular to one model."""
 
-    not_in_file: ClassVar[frozenset[str]] = frozenset({"name", "text"})
+    not_in_file: ClassVar[frozenset[str]] = frozenset({"name", "text", "gate_file"})
     only_in_file: ClassVar[frozenset[str]] = frozenset({"extends"})
     name: str
     text: str  # the YAML, with what it extends filled in
@@ -144,11 +157,13 @@ class ModelProfile(FileModel):
     layer_budget: list[Annotated[float, Field(gt=0)]] | None = None  # multipliers, scaled to a mean of 1
     head_budget: list[list[Annotated[float, Field(gt=0)]]] | None = None  # of each KV head of each layer, likewise
     max_pixels: Annotated[int, Field(gt=0)] | None = None  # of an image, before it is scaled down
+    gate: Annotated[str, Field(pattern=r"^[^/\\]+\.safetensors$")] | None = None  # a file beside the profile
+    gate_file: Annotated[str | None, Field(exclude=True)] = None  # its path, beside the profile that names it
     calibrated: Calibration | None = None
 
 
 def joined(observes: Sequence[Observe]) -> Observe:
-    """What records enough for each of several methods while the context is read; their further passes are left out."""
+    """What records enough for each of several methods while the context is read; no further passes, and no gate."""
     return Observe(
         tail=max(one.tail for one in observes),
         sample=max(one.sample for one in observes),
@@ -192,7 +207,8 @@ def load_profile(name: str | Path | None = None, model_type: str | None = None) 
     if problems:
         raise refuse(problems)
     text = dump(data)
-    profile = ModelProfile.model_validate(data | {"name": path.stem, "text": text})
+    gate = None if data.get("gate") is None else str(_gate_file(path))
+    profile = ModelProfile.model_validate(data | {"name": path.stem, "text": text, "gate_file": gate})
     if model_type and profile.model_type and profile.model_type != model_type:
         hint = "Leave the profile out, and the model's own is taken."
         raise MismatchError(str(name), "model_type", profile.model_type, model_type, hint)
@@ -274,6 +290,15 @@ def extended(path: Path, beyond: tuple[Path, ...] = ()) -> tuple[Document, dict[
     base, problems = _base(document, data.pop("extends", None), (*beyond, path.resolve()))
     data = base | data
     return document, data, problems + find_problems(ModelProfile, document, data)
+
+
+def _gate_file(path: Path, beyond: tuple[Path, ...] = ()) -> Path:
+    """Where the gate of a checked profile is: beside the file that names it, this one or one that it extends."""
+    data = read(path).data
+    if "gate" in data:
+        return path.with_name(data["gate"])
+    beyond = (*beyond, path.resolve())
+    return _gate_file(find("models", data["extends"], beyond), beyond)
 
 
 def _base(document: Document, name: Any, beyond: tuple[Path, ...]) -> tuple[dict[str, Any], list[Problem]]:

@@ -1,4 +1,4 @@
-"""Into the decoder's layers: the hidden states each is given, and its output projection."""
+"""Into the decoder's layers: the hidden states each is given, their sizes, and its output projection."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def shown_to(model: Any, see: Callable[[int, Tensor], None]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def num_query_heads(model: Any) -> int:
+    """H_q of every layer."""
+    return int(model.get_decoder().config.num_attention_heads)
+
+
+def hidden_bytes(model: Any) -> int:
+    """Bytes of the hidden state of one token in one layer."""
+    decoder = model.get_decoder()
+    return int(decoder.config.hidden_size * next(iter(decoder.layers.parameters())).element_size())
 
 
 @torch.no_grad()

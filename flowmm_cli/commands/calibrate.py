@@ -35,6 +35,12 @@ Method = Annotated[
 Keep = Annotated[
     str | None, typer.Option("--keep", metavar="SHARE", help="Share of the slots that it keeps. Default 0.2.")
 ]
+Gate = Annotated[
+    bool,
+    typer.Option(
+        "--gate", help="Also train a gate, which the method fast-kvzip needs; it is written beside the profile."
+    ),
+]
 
 
 def calibrate(
@@ -43,6 +49,7 @@ def calibrate(
     profile: Base = None,
     method: Method = "leverage",
     keep: Keep = None,
+    gate: Gate = False,
     pdf: p.Pdf = "auto",
     pages: p.Pages = None,
     password: p.Password = None,
@@ -64,7 +71,7 @@ def calibrate(
     """Measure a model on documents, write its profile.
 
     Measured are the flow of each layer, the theta that parts the layers, and each head's share of a budget. No
-    questions are needed.
+    questions are needed. With --gate, each document is read twice more, and half a minute or more goes into training.
     """
     from flowmm import ReadOptions, calibrate_model
 
@@ -78,6 +85,7 @@ def calibrate(
             profile=profile,
             method=method,
             keep=None if keep is None else o.parse_share(keep),
+            gate=gate,
             chunk_tokens=chunk_tokens,
             force=force,
             progress=progress,
@@ -103,10 +111,25 @@ def _lines(path: Path, made: "ModelProfile") -> Iterator[str]:
     ]
     names = ("layer", "flow", "", "+-", "side of theta", "budget of each head, 1 is an equal share")
     yield from output.table_lines(names, rows, right=(0, 1, 3))
+    yield from _gate_lines(made)
     documents = "1 document" if len(found.documents) == 1 else f"{len(found.documents)} documents"
     yield ""
     yield f"theta {made.theta:g}: {found.theta}"
     yield f"{path}: measured on {found.tokens} tokens of {documents}; use it with -p {path}"
+
+
+def _gate_lines(made: "ModelProfile") -> Iterator[str]:
+    """How well the gate does on what it was not trained on."""
+    found = made.calibrated.gate if made.calibrated is not None else None
+    if found is None:
+        return
+    measured = zip(found.bce, found.bce_constant, found.correlation, strict=True)
+    rows = [(str(index), *(f"{number:.4f}" for number in numbers)) for index, numbers in enumerate(measured)]
+    yield ""
+    yield from output.table_lines(("layer", "cross-entropy", "of a constant", "rank correlation"), rows, right=range(4))
+    yield ""
+    judged = f"judged on {found.held_out_tokens} others, {found.held_out}"
+    yield f"gate {made.gate}: trained on {found.tokens} tokens, {judged}"
 
 
 def _flow_cells(flow: tuple[float, float] | None, theta: float) -> tuple[str, str, str, str]:

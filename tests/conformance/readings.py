@@ -21,6 +21,7 @@ from flowmm.rules import build_rules
 from flowmm.scouting import scouted_by
 from tests.conformance.folders import TEXT_ONLY, make_folder
 from tests.conformance.test_folders import picture
+from tests.unit.gates import random_gate
 
 MODELS = ("reader", "llama", "qwen2_5_vl", "gemma3")
 SEEING = tuple(name for name in MODELS if name not in TEXT_ONLY)
@@ -54,7 +55,7 @@ class Readings:
         if key not in self._read:
             parts, loaded = self.parts(model), self.loaded(model, dtype)
             scouted = scouted_by(loaded, parts, method) if method.observe.scout else None  # each model for itself
-            context = read_context(parts, loaded, method, scouted=scouted)
+            context = read_context(parts, loaded, method, scouted=scouted, gate=random_gate(loaded))
             self._read[key] = context, copy.deepcopy(context)
         return self._read[key]
 

@@ -17,7 +17,7 @@ WRITE = "FLOWMM_WRITE_LIMITS" in os.environ
 def row_of(case: Case, done: Finished, folder: Path) -> str:
     """A line of the table in docs/limits.md; what differs from run to run is left out."""
     text = done.stderr.strip().replace(f"{folder}", "/here")
-    text = re.sub(r"\b[0-9a-z]*\d[0-9a-z]{15,}\b", "(hash)", text)
+    text = re.sub(r"\b(?=[a-z]*\d)[0-9a-z]{16,}\b", "(hash)", text)
     text = re.sub(r"\b\d{4,} bytes|(?<=bytes, expected )\d+", "(number) bytes", text)
     message = "<br>".join(line.replace("|", "\\|").replace("<", "&lt;") for line in text.splitlines())
     return f"| {case.title} | `{case.command}` | {case.code} | {message} |"

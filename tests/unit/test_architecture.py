@@ -18,7 +18,8 @@ LEVELS = {
     2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
-    5: {"bench", "calibrate", "contexts", "demo", "doctor", "pipeline", "scouting", "selfcheck", "sessions"},
+    5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "scouting", "selfcheck"}
+    | {"sessions"},
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 ALONE = 4  # modules of this level do not import each other either

@@ -7,7 +7,8 @@ import pytest
 from flowmm.calibrate import calibrate_model
 from flowmm.calibration import NO_FLOW
 from flowmm.errors import InputError, UsageError
-from flowmm.pipeline import CompressOptions, prefill_file
+from flowmm.header import read_header
+from flowmm.pipeline import CompressOptions, compress_file, prefill_file
 from flowmm.profiles import load_profile, own_keys
 from flowmm.records import ModelOptions
 from tests.conformance.folders import make_folder
@@ -49,6 +50,50 @@ def test_a_profile_can_be_measured_again_on_top_of_itself(model: ModelOptions, n
     made = calibrate_model([notes], path, model=model, profile=str(path), force=True)
     assert (made.tau, made.calibrated is None) == (0.75, False)
     assert own_keys(path)["extends"] == "qwen2"
+
+
+def test_a_gate_is_trained_on_demand_written_beside_the_profile_and_used(
+    model: ModelOptions, notes: str, tmp_path: Path
+) -> None:
+    path, phases, told = tmp_path / "my.yaml", [], []
+    made = calibrate_model(
+        [notes], path, model=model, gate=True, progress=lambda phase, done, total: phases.append((phase, done, total))
+    )
+    assert made.calibrated is not None
+    report = made.calibrated.gate
+    assert report is not None
+    assert (made.gate, made.gate_file) == ("my-gate.safetensors", str(tmp_path / "my-gate.safetensors"))
+    assert len(report.bce) == len(report.bce_constant) == len(report.correlation) == len(made.head_budget or [])
+    assert report.held_out == "the last fifth of each document"
+    assert (("lessons", 1, 1) in phases, phases[-1]) == (True, ("gate", len(report.bce), len(report.bce)))
+
+    options = CompressOptions(profile=str(path), method="fast-kvzip", keep=0.3)
+    header = prefill_file([notes], tmp_path / "once.kv", model=model, compression=options, kv_dtype="fp32")
+    assert header.keep == pytest.approx(0.3, abs=0.01)
+    full = CompressOptions(enabled=False, profile=str(path))
+    prefill_file([notes], tmp_path / "full.kv", model=model, compression=full, kv_dtype="fp32")
+    later = CompressOptions(method="fast-kvzip", keep=0.3)  # the file has the scores: the gate is not needed again
+    compress_file(tmp_path / "full.kv", tmp_path / "later.kv", compression=later, kv_dtype="fp32")
+    assert read_header(tmp_path / "later.kv").checksums == header.checksums
+
+    path.unlink()
+    with pytest.raises(UsageError, match=r"my-gate\.safetensors: exists already"):
+        calibrate_model([notes], path, model=model, gate=True)
+    assert not path.exists()
+    path.write_text("extends: qwen2\ngate: my-gate.safetensors\n")
+    again = calibrate_model([notes], path, model=model, profile=str(path), force=True, notice=told.append)
+    assert (again.gate, told) == (None, ["the gate of profile my is not taken over; --gate trains one"])
+
+
+def test_without_a_gate_the_method_says_how_to_get_one(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    for enabled in (True, False):
+        options = CompressOptions(enabled=enabled, method="fast-kvzip")
+        with pytest.raises(
+            UsageError, match="fast-kvzip looks through a gate, but the model's profile names none"
+        ) as one:
+            prefill_file([notes], tmp_path / "ctx.kv", model=model, compression=options)
+        assert "flowmm calibrate DOCUMENTS --gate" in one.value.hint
+    assert not (tmp_path / "ctx.kv").exists()
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,12 @@ def test_a_file_that_could_be_either_is_not_guessed_at(tmp_path):
 def test_an_unknown_name_is_neither():
     with pytest.raises(UnknownNameError, match="no profile or method named 'snapvk'"):
         check_file("snapvk")
+
+
+def test_a_gate_that_is_not_there_is_a_problem(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("extends: default\ngate: my.safetensors\n")
+    with pytest.raises(UsageError, match=r"a\.yaml:2:1: gate: there is no file my\.safetensors beside"):
+        check_file(path)
+    (tmp_path / "my.safetensors").touch()
+    assert check_file(path) == "profile"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from flowmm.errors import MismatchError, UnknownNameError, UsageError
-from flowmm.profiles import load_method, load_profile, method_names, methods_table, profile_names
+from flowmm.profiles import ModelProfile, load_method, load_profile, method_names, methods_table, profile_names
 
 ROOT = Path(__file__).parents[2]
 METHOD = "title: t\npaper: null\nscore: {rule: knorm}\nbudget: {rule: uniform}\nmerge: {rule: evict}\n"
@@ -111,6 +111,25 @@ def test_a_users_profile_can_extend_its_shipped_namesake(mine):
     assert load_profile(None, "llama").tau == 0.75  # llama extends default, which is now the user's
 
 
+def test_a_gate_is_beside_the_profile_that_names_it(mine, tmp_path):
+    (mine / "models" / "base.yaml").write_text("extends: default\ngate: base-gate.safetensors\n")
+    (tmp_path / "child.yaml").write_text("extends: base\n")
+    (tmp_path / "other.yaml").write_text("extends: base\ngate: own.safetensors\n")
+    (tmp_path / "none.yaml").write_text("extends: base\ngate: null\n")
+    found = {name: load_profile(tmp_path / f"{name}.yaml") for name in ("child", "other", "none")}
+    assert found["child"].gate_file == str(mine / "models" / "base-gate.safetensors")
+    assert found["other"].gate_file == str(tmp_path / "own.safetensors")
+    assert (found["none"].gate, found["none"].gate_file) == (None, None)
+    assert str(tmp_path) not in found["other"].text + str(found["other"].model_dump())  # no path of this machine
+
+
+@pytest.mark.parametrize("name", ["/etc/gate.safetensors", "sub/gate.safetensors", "gate.pt"])
+def test_a_gate_is_named_and_not_sought_elsewhere(tmp_path, name):
+    (tmp_path / "a.yaml").write_text(f"extends: default\ngate: {name}\n")
+    with pytest.raises(UsageError, match=r"a\.yaml:2:1: gate: "):
+        load_profile(tmp_path / "a.yaml")
+
+
 def test_profiles_that_extend_each_other_are_refused(mine):
     (mine / "models" / "a.yaml").write_text("extends: b\n")
     (mine / "models" / "b.yaml").write_text("extends: a\n")
@@ -170,7 +189,7 @@ def test_the_table_in_the_documentation_is_current():
 def test_every_key_is_explained_in_the_documentation():
     text = (ROOT / "docs" / "profiles.md").read_text()
     fields = set(type(load_profile()).model_fields) | set(type(load_method("full")).model_fields)
-    assert [name for name in sorted(fields - {"name", "text"}) if f"`{name}`" not in text] == []
+    assert [name for name in sorted(fields - ModelProfile.not_in_file) if f"`{name}`" not in text] == []
 
 
 def test_listing_methods_does_not_import_torch():

@@ -22,9 +22,10 @@ from flowmm.observe.probes import replayed, study
 from flowmm.observe.reconstruct import Seen, reconstruct
 from flowmm.observe.scout import Scouted, check_same_tokens, with_scouted
 from flowmm.observe.tail import Recorder
+from flowmm.observing import Observe, joined
 from flowmm.plan import Progress
 from flowmm.prefill import FullRead, prefill
-from flowmm.profiles import Method, Observe, joined, load_method, method_names
+from flowmm.profiles import Method, load_method, method_names
 from flowmm.records import Answer, Generation, Part, Provenance
 from flowmm.selfcheck import check_against_transformers
 

@@ -16,9 +16,10 @@ from flowmm.observe.gate import Gate
 from flowmm.observe.gate_training import Lesson, train
 from flowmm.observe.reconstruct import reconstruct
 from flowmm.observe.tail import drawn_evenly
+from flowmm.observing import Reconstruct
 from flowmm.plan import Progress
 from flowmm.prefill import prefill
-from flowmm.profiles import GateReport, Reconstruct
+from flowmm.profiles import GateReport
 from flowmm.records import Part, Provenance
 
 _MOST_BYTES = 4 << 30  # of the hidden states of all lessons together, which are held in memory

@@ -6,80 +6,17 @@ commands that list methods must not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from flowmm.decode import Decode
 from flowmm.errors import MismatchError, UnknownNameError, UsageError
-from flowmm.validation import FileModel, find_problems, unknown_name
+from flowmm.observing import MethodObserve
+from flowmm.validation import FileModel, Rule, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem, dump, read, refuse
-
-
-class Rule(BaseModel):
-    """The name of a rule and its hyper-parameters: every other key."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    rule: str
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The hyper-parameters, unchecked."""
-        return self.model_extra or {}
-
-    def __str__(self) -> str:
-        return self.rule + "".join(f", {name} {value}" for name, value in self.fields.items())
-
-
-class Reconstruct(FileModel):
-    """A pass that reads the context again behind itself (KVzip, arXiv 2505.23416)."""
-
-    chunk: Annotated[int, Field(ge=1)] = 2000  # tokens of the context that are repeated at once
-    first: str = "Repeat the previous context exactly."
-    next: str = "Repeat the part of the previous context that begins with: {start}"  # {start}: what came before a chunk
-    relative: bool = False  # also over the length of the hidden states (KVzip+)
-    queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it
-
-
-class Probes(FileModel):
-    """A pass in which the model writes about the context and is fed what it wrote (self-study)."""
-
-    requests: list[str] = Field(default_factory=list)  # what it writes: a transcription, a summary, key facts as JSON
-    list_items: list[str] = Field(default_factory=list)  # requests whose answers are lists
-    about_item: list[str] = Field(default_factory=list)  # questions asked about each item, {item}
-    most_items: Annotated[int, Field(ge=0)] = 128
-    longest: Annotated[int, Field(ge=1)] = 512  # tokens of an answer to a request
-    longest_about: Annotated[int, Field(ge=1)] = 48  # tokens of an answer about an item
-    queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it
-
-
-class Observe(FileModel):
-    """What to record while the context is read, and in which further passes."""
-
-    tail: Annotated[int, Field(ge=0)] = 32  # last queries of the context, kept as reference queries
-    sample: Annotated[int, Field(ge=0, le=4096)] = 64  # queries from all over the context, for refit and diagnostics
-    cumulative: bool = False  # the attention each slot receives from all queries; a second attention pass
-    reconstruct: Reconstruct | None = None
-    probes: Probes | None = None
-    gate: bool = False  # score by the gate that the model's profile names (Fast KVzip)
-
-
-class Scout(Observe):
-    """A smaller model of the same family that reads first and scores for the large one; what it observes, and how."""
-
-    score: Rule
-    top: Annotated[float, Field(gt=0, le=1)] = (
-        0.1  # share of the slots, those most looked at, that heads are matched by
-    )
-
-
-class MethodObserve(Observe):
-    """What a method observes, itself and through a scout."""
-
-    scout: Scout | None = None
 
 
 class Method(FileModel):
@@ -160,15 +97,6 @@ class ModelProfile(FileModel):
     gate: Annotated[str, Field(pattern=r"^[^/\\]+\.safetensors$")] | None = None  # a file beside the profile
     gate_file: Annotated[str | None, Field(exclude=True)] = None  # its path, beside the profile that names it
     calibrated: Calibration | None = None
-
-
-def joined(observes: Sequence[Observe]) -> Observe:
-    """What records enough for each of several methods while the context is read; no further passes, and no gate."""
-    return Observe(
-        tail=max(one.tail for one in observes),
-        sample=max(one.sample for one in observes),
-        cumulative=any(one.cumulative for one in observes),
-    )
 
 
 def load_method(name: str | Path) -> Method:

@@ -13,10 +13,10 @@ from pydantic import ValidationError, create_model
 from flowmm.budgets import BUDGETS, Budget
 from flowmm.errors import UnknownNameError, UsageError
 from flowmm.merges import MERGES, Merge
-from flowmm.profiles import Method, Rule
+from flowmm.profiles import Method
 from flowmm.refit import Refit
 from flowmm.scores import SCORES, Score
-from flowmm.validation import FileModel, Place, find_problems, unknown_name
+from flowmm.validation import FileModel, Place, Rule, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem
 
 _R = TypeVar("_R")

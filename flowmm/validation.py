@@ -1,4 +1,4 @@
-"""What is wrong with the data of a YAML file, by a pydantic model, each problem with its line and column."""
+"""What a YAML file may say, by pydantic models, and what is wrong with its data: each problem with line and column."""
 
 from __future__ import annotations
 
@@ -26,6 +26,21 @@ class FileModel(BaseModel):
     def known_keys(cls) -> set[str]:
         """The keys that a file may have."""
         return (set(cls.model_fields) - cls.not_in_file) | cls.only_in_file
+
+
+class Rule(BaseModel):
+    """The name of a rule and its hyper-parameters: every other key."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    rule: str
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The hyper-parameters, unchecked."""
+        return self.model_extra or {}
+
+    def __str__(self) -> str:
+        return self.rule + "".join(f", {name} {value}" for name, value in self.fields.items())
 
 
 def find_problems(

@@ -10,8 +10,9 @@ from flowmm.bench.markdown import check_document, refit_section, rewrite
 from flowmm.bench.memory import watch_memory
 from flowmm.bench.refit_report import RefitLayer, RefitReport, Sizes
 from flowmm.errors import UsageError
+from flowmm.observing import Observe
 from flowmm.plan import Progress
-from flowmm.profiles import Observe, load_method
+from flowmm.profiles import load_method
 
 if TYPE_CHECKING:
     from torch import Tensor

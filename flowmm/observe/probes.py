@@ -17,7 +17,7 @@ from flowmm.hf.prompt import question_ids
 from flowmm.observe.reconstruct import Seen
 from flowmm.observe.replay import Replay
 from flowmm.observe.tail import drawn_evenly
-from flowmm.profiles import Probes
+from flowmm.observing import Probes
 from flowmm.records import Answer
 
 Ask = Callable[[Sequence[str], int], list[Answer]]  # questions, longest answer in tokens -> answers

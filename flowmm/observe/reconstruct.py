@@ -15,7 +15,7 @@ from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import question_ids
 from flowmm.observe.replay import Replay
 from flowmm.observe.tail import drawn_evenly
-from flowmm.profiles import Reconstruct
+from flowmm.observing import Reconstruct
 
 _START = 8  # last tokens of a chunk that announce the next one, as in the paper's code
 _STEP = 512  # tokens of a forward pass; bounds the masks, changes nothing

@@ -11,7 +11,8 @@ from torch import Tensor
 from flowmm.compress import compress
 from flowmm.context import LayerCache
 from flowmm.contexts import read_context
-from flowmm.profiles import Observe, Probes, load_method
+from flowmm.observing import Observe, Probes
+from flowmm.profiles import load_method
 from flowmm.reader.samples import draw
 from flowmm.records import LayerRecord
 from flowmm.rules import build_rules

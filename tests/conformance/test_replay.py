@@ -18,8 +18,8 @@ from flowmm.hf.loading import LoadedModel
 from flowmm.observe.probes import replayed
 from flowmm.observe.reconstruct import Seen, reconstruct
 from flowmm.observe.replay import Replay
+from flowmm.observing import Probes, Reconstruct
 from flowmm.prefill import FullRead, prefill
-from flowmm.profiles import Probes, Reconstruct
 from flowmm.records import Answer, Provenance
 from flowmm.references import attend, references
 from tests.conformance.families import build, context, question, transformers_inputs

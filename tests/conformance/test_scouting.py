@@ -16,8 +16,9 @@ from flowmm.contexts import read_context
 from flowmm.errors import MismatchError
 from flowmm.hf import loading
 from flowmm.hf.loading import load_model
+from flowmm.observing import MethodObserve, Scout
 from flowmm.pipeline import CompressOptions, compress_file, prefill_file, verify_file
-from flowmm.profiles import Method, MethodObserve, Scout, load_method
+from flowmm.profiles import Method, load_method
 from flowmm.records import ModelOptions
 from flowmm.scouting import scouted_by
 from flowmm.store import load

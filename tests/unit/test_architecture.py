@@ -13,8 +13,8 @@ import flowmm
 ROOT = Path(__file__).parents[2]
 LEVELS = {
     0: {"calibration", "errors", "records", "typed_json"},
-    1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "header", "positions", "profiles"}
-    | {"ragged", "rotation", "validation", "yamlfile"},
+    1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "header", "observing", "positions"}
+    | {"profiles", "ragged", "rotation", "validation", "yamlfile"},
     2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},

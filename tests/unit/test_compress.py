@@ -8,9 +8,10 @@ import torch
 from flowmm.compress import DEFAULT_KEEP, METHODS, compress
 from flowmm.context import Modality
 from flowmm.errors import UsageError
-from flowmm.profiles import Rule, load_method, load_profile, method_names
+from flowmm.profiles import load_method, load_profile, method_names
 from flowmm.records import LayerFlow
 from flowmm.rotation import Rotation
+from flowmm.validation import Rule
 from tests.unit.plain_layers import random_context
 
 PROFILE = load_profile()

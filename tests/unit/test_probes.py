@@ -3,7 +3,7 @@
 import pytest
 
 from flowmm.observe.probes import items, study
-from flowmm.profiles import Probes
+from flowmm.observing import Probes
 from flowmm.records import Answer
 
 

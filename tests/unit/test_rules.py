@@ -9,11 +9,12 @@ from flowmm.budgets import BUDGETS
 from flowmm.errors import UnknownNameError, UsageError
 from flowmm.merges import MERGES
 from flowmm.merges.flow_guided import FlowGuided
-from flowmm.profiles import Method, Rule, load_method, method_names
+from flowmm.profiles import Method, load_method, method_names
 from flowmm.refit import Refit
 from flowmm.rules import build_rules
 from flowmm.scores import SCORES
 from flowmm.scores.attention import Attention
+from flowmm.validation import Rule
 
 DOCS = Path(__file__).parents[2] / "docs" / "profiles.md"
 

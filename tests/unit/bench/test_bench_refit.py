@@ -5,7 +5,7 @@ import pytest
 from flowmm.bench.refit import bench_refit, random_layer
 from flowmm.bench.refit_report import Sizes
 from flowmm.errors import UsageError
-from flowmm.profiles import Observe
+from flowmm.observing import Observe
 
 SMALL = {"layers": 3, "heads": 2, "slots": 320, "size": 16, "group": 2, "keep": 0.2}
 

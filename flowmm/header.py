@@ -6,61 +6,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import prod
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from xxhash import xxh3_128_hexdigest
 
 from flowmm.container import Container, TensorEntry, checksum, open_regular, pack_head, read_container
 from flowmm.errors import CorruptFileError
-from flowmm.records import LayerFlow, Provenance
+from flowmm.geometry import KV_DTYPES, EvidenceGeometry, LayerGeometry, Shape
+from flowmm.records import Provenance
 from flowmm.typed_json import MalformedError, canonical, decode, encode, parse
 
 FORMAT = "flowmm-kv"
 FORMAT_VERSION = 1
-KV_DTYPES: Mapping[str, str] = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}  # our names: safetensors' names
 ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1}
 BLANK = "0" * 32  # stands where a checksum is not known yet
-_MAX_HEADS = 4096  # a head without slots costs no bytes in the file, but padding in memory
 
 Spec = tuple[str, tuple[int, ...], int]  # safetensors dtype, shape, bytes
-
-
-@dataclass(frozen=True)
-class LayerGeometry:
-    """The sizes of one layer's tensors."""
-
-    lengths: tuple[int, ...]  # living slots per head
-    head_size: int
-    window: int | None = None  # None: every query sees every slot
-    has_bias: bool = False
-    has_position: bool = False  # without, every head holds all tokens in order
-
-    @property
-    def kind(self) -> Literal["full", "sliding"]:
-        """Whether every query sees every slot, or only those in a window behind it."""
-        return "full" if self.window is None else "sliding"
-
-    @property
-    def num_slots(self) -> int:
-        """Living slots of all heads together."""
-        return sum(self.lengths)
-
-
-@dataclass(frozen=True)
-class EvidenceGeometry:
-    """The sizes of one layer's evidence, and the parts of it that are no tensors."""
-
-    scale: float
-    flow: LayerFlow | None
-    num_heads: int  # H_q
-    num_queries: int
-    query_dtype: str  # a value of KV_DTYPES
-    has_cumulative: bool
-    num_sampled: int = 0
-    num_asking: int = 0
-    observed: tuple[str, ...] = ()  # passes that looked at the slots
-    has_value_weight: bool = False
-    rotation: int | None = None  # which of the document's rotations the keys were turned by
 
 
 @dataclass(frozen=True)
@@ -176,32 +137,11 @@ def corrupt(path: str, problem: str) -> NoReturn:
 
 def tensor_specs(document: Document) -> dict[str, Spec]:
     """The tensors a file with this document holds, in the order they are stored: larger items first."""
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+    shapes: dict[str, Shape] = {}
     for i, layer in enumerate(document.layers):
-        for part in ("keys", "values"):
-            for suffix, packed in packed_parts(document.kv_dtype, layer.num_slots, layer.head_size).items():
-                shapes[f"layers.{i}.{part}{suffix}"] = packed
-        if layer.has_bias:
-            shapes[f"layers.{i}.bias"] = ("F32", (layer.num_slots,))
-        if layer.has_position:
-            shapes[f"layers.{i}.position"] = ("I32", (layer.num_slots,))
+        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.shapes(document.kv_dtype).items()}
     for i, (layer, evidence) in enumerate(zip(document.layers, document.evidence or (), strict=False)):
-        queries = (evidence.num_heads, evidence.num_queries, layer.head_size)
-        shapes[f"layers.{i}.evidence.queries"] = (evidence.query_dtype, queries)
-        shapes[f"layers.{i}.evidence.query_index"] = ("I64", (evidence.num_queries,))
-        if evidence.has_cumulative:
-            shapes[f"layers.{i}.evidence.cumulative"] = ("F32", (layer.num_slots,))
-        if evidence.num_sampled:
-            sample = (evidence.num_heads, evidence.num_sampled, layer.head_size)
-            shapes[f"layers.{i}.evidence.sample"] = (evidence.query_dtype, sample)
-            shapes[f"layers.{i}.evidence.sample_index"] = ("I64", (evidence.num_sampled,))
-        if evidence.num_asking:
-            asking = (evidence.num_heads, evidence.num_asking, layer.head_size)
-            shapes[f"layers.{i}.evidence.asking"] = (evidence.query_dtype, asking)
-        for name in evidence.observed:
-            shapes[f"layers.{i}.evidence.observed.{name}"] = ("F32", (layer.num_slots,))
-        if evidence.has_value_weight:
-            shapes[f"layers.{i}.evidence.value_weight"] = ("F32", (layer.num_slots,))
+        shapes |= {f"layers.{i}.evidence.{name}": shape for name, shape in evidence.shapes(layer).items()}
     for i, num_pairs in enumerate(document.rotations):
         shapes[f"rotations.{i}.cos"] = shapes[f"rotations.{i}.sin"] = ("F32", (document.num_tokens, num_pairs))
         shapes[f"rotations.{i}.pairs"] = ("I64", (num_pairs, 2))
@@ -209,11 +149,6 @@ def tensor_specs(document: Document) -> dict[str, Spec]:
     # Larger items first, so that each tensor lies on a multiple of its item size, as mapping readers like it.
     in_order = sorted(shapes.items(), key=lambda item: -ITEM_BYTES[item[1][0]])
     return {name: (dtype, shape, prod(shape) * ITEM_BYTES[dtype]) for name, (dtype, shape) in in_order}
-
-
-def packed_parts(kv_dtype: str, num_slots: int, head_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What the codec of that name makes of ``[N, D]`` slots: dtype and shape by the suffix of the tensor's name."""
-    return {"": (KV_DTYPES[kv_dtype], (num_slots, head_size))}
 
 
 def encode_head(document: Document) -> bytes:
@@ -266,17 +201,7 @@ def _check_document(document: Document) -> None:
     if document.num_tokens < 1 or document.next_position < 1 or not document.layers:
         raise MalformedError("document: a context has at least one token, one position and one layer")
     for i, layer in enumerate(document.layers):
-        window = 1 if layer.window is None else layer.window
-        if not 1 <= len(layer.lengths) <= _MAX_HEADS or min(layer.head_size, window) < 1:
-            raise MalformedError(f"document.layers[{i}]: expected 1 to {_MAX_HEADS} heads, head size and window from 1")
-        if min(layer.lengths) < 0 or max(layer.lengths) > document.num_tokens:
-            raise MalformedError(f"document.layers[{i}]: a head has 0 to {document.num_tokens} slots, one per token")
-        if not layer.has_position and min(layer.lengths) < document.num_tokens:
-            raise MalformedError(f"document.layers[{i}]: holds only some tokens, yet does not say which")
-    _check_evidence(document)
-
-
-def _check_evidence(document: Document) -> None:
+        layer.check(f"document.layers[{i}]", document.num_tokens)
     used = {one.rotation for one in document.evidence or () if one.rotation is not None}
     if used != set(range(len(document.rotations))):
         raise MalformedError(f"document.rotations: there are {len(document.rotations)}, but used are {sorted(used)}")
@@ -285,18 +210,7 @@ def _check_evidence(document: Document) -> None:
     if len(document.evidence) != len(document.layers):
         raise MalformedError(f"document.evidence: {len(document.evidence)} layers, expected {len(document.layers)}")
     for i, (layer, evidence) in enumerate(zip(document.layers, document.evidence, strict=True)):
-        heads = evidence.num_heads
-        if (
-            heads < 1
-            or heads % len(layer.lengths)
-            or min(evidence.num_queries, evidence.num_sampled, evidence.num_asking) < 0
-        ):
-            raise MalformedError(f"document.evidence[{i}]: {heads} query heads for {len(layer.lengths)} heads")
-        if evidence.query_dtype not in KV_DTYPES.values():
-            raise MalformedError(f"document.evidence[{i}].query_dtype: {evidence.query_dtype!r}")
-        pairs = 1 if evidence.rotation is None else document.rotations[evidence.rotation]
-        if not 1 <= pairs <= max(1, layer.head_size // 2):
-            raise MalformedError(f"document.evidence[{i}].rotation: {pairs} pairs of {layer.head_size} dimensions")
+        evidence.check(f"document.evidence[{i}]", layer, document.rotations)
 
 
 def _check_tensors(document: Document, tensors: Mapping[str, TensorEntry]) -> None:

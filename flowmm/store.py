@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BufferedReader, BufferedWriter
 from itertools import accumulate
@@ -17,16 +17,15 @@ from flowmm.codecs import CODECS
 from flowmm.container import open_regular
 from flowmm.context import ContextCache, Evidence, LayerCache, Modality
 from flowmm.errors import ResourceError, UnknownNameError
+from flowmm.evidence_tensors import evidence_of, geometry_of, tensors_of
+from flowmm.geometry import EvidenceGeometry, LayerGeometry, packed_parts
 from flowmm.header import (
     BLANK,
     Document,
-    EvidenceGeometry,
     Header,
-    LayerGeometry,
     check_sum,
     corrupt,
     encode_head,
-    packed_parts,
     read_header,
     tensor_specs,
 )
@@ -119,7 +118,7 @@ def _write(file: BufferedWriter, cache: ContextCache, document: Document) -> Non
     starts = accumulate((spec[2] for spec in specs.values()), initial=len(encode_head(document)))
     place = dict(zip(specs, starts, strict=False))
     checksums = {}
-    for name, tensor in _tensors(cache, document.kv_dtype):
+    for name, tensor in _tensors(cache, document):
         dtype, shape, _ = specs[name]
         if tensor.dtype != _TORCH[dtype] or tensor.shape != shape:
             raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}")
@@ -147,20 +146,7 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
     numbers = {id(rotation): i for i, rotation in enumerate(rotations)}
     if cache.evidence is not None:
         evidence = tuple(
-            EvidenceGeometry(
-                scale=item.scale,
-                flow=item.flow,
-                num_heads=item.queries.shape[0],
-                num_queries=item.queries.shape[1],
-                query_dtype=_NAMES[item.queries.dtype],
-                has_cumulative=item.cumulative is not None,
-                num_sampled=0 if item.sample is None else item.sample.shape[1],
-                num_asking=0 if item.asking is None else item.asking.shape[1],
-                observed=tuple(sorted(item.observed)),
-                has_value_weight=item.value_weight is not None,
-                rotation=numbers.get(id(item.rotation)),
-            )
-            for item in cache.evidence
+            geometry_of(one, _NAMES[one.queries.dtype], numbers.get(id(one.rotation))) for one in cache.evidence
         )
     blank = Document(
         provenance=cache.provenance,
@@ -175,9 +161,9 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
     return replace(blank, checksums=dict.fromkeys(tensor_specs(blank), BLANK))
 
 
-def _tensors(cache: ContextCache, kv_dtype: str) -> Iterator[tuple[str, Tensor]]:
+def _tensors(cache: ContextCache, document: Document) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the file by name, one at a time."""
-    codec = CODECS[kv_dtype]
+    codec = CODECS[document.kv_dtype]
     for i, layer in enumerate(cache.layers):
         lengths = layer.lengths.tolist()
         for part, slots in (("keys", layer.keys), ("values", layer.values)):
@@ -187,21 +173,9 @@ def _tensors(cache: ContextCache, kv_dtype: str) -> Iterator[tuple[str, Tensor]]
             yield f"layers.{i}.bias", flat(layer.bias, lengths)
         if min(lengths) < cache.num_tokens:
             yield f"layers.{i}.position", flat(layer.position, lengths)
-        if cache.evidence is not None:
-            evidence = cache.evidence[i]
-            yield f"layers.{i}.evidence.queries", evidence.queries
-            yield f"layers.{i}.evidence.query_index", evidence.query_index
-            if evidence.cumulative is not None:
-                yield f"layers.{i}.evidence.cumulative", flat(evidence.cumulative, lengths)
-            if evidence.sample is not None and evidence.sample_index is not None and evidence.sample.shape[1]:
-                yield f"layers.{i}.evidence.sample", evidence.sample
-                yield f"layers.{i}.evidence.sample_index", evidence.sample_index
-            if evidence.asking is not None and evidence.asking.shape[1]:
-                yield f"layers.{i}.evidence.asking", evidence.asking
-            for name, seen in evidence.observed.items():
-                yield f"layers.{i}.evidence.observed.{name}", flat(seen, lengths)
-            if evidence.value_weight is not None:
-                yield f"layers.{i}.evidence.value_weight", flat(evidence.value_weight, lengths)
+        if cache.evidence is not None and document.evidence is not None:
+            for name, tensor in tensors_of(cache.evidence[i], document.evidence[i], document.layers[i]):
+                yield f"layers.{i}.evidence.{name}", tensor
     for i, rotation in enumerate(shared(one.rotation for one in cache.evidence or ())):
         for part in ("cos", "sin", "pairs"):
             yield f"rotations.{i}.{part}", getattr(rotation, part)
@@ -225,10 +199,7 @@ class _Stored:
         evidence = None
         if self.header.evidence is not None:
             rotations = [self._rotation(i) for i in range(len(self.header.rotations))]
-            evidence = tuple(
-                self._evidence(i, geometry, None if geometry.rotation is None else rotations[geometry.rotation])
-                for i, geometry in enumerate(self.header.evidence)
-            )
+            evidence = tuple(self._evidence(i, one, rotations) for i, one in enumerate(self.header.evidence))
         return ContextCache(
             layers=layers,
             modality=modality.to(self.device),
@@ -281,29 +252,17 @@ class _Stored:
     def _rotation(self, i: int) -> Rotation:
         return Rotation(*(self.tensor(f"rotations.{i}.{part}").to(self.device) for part in ("cos", "sin", "pairs")))
 
-    def _evidence(self, i: int, geometry: EvidenceGeometry, rotation: Rotation | None) -> Evidence:
-        name = f"layers.{i}.evidence"
-
-        def slots(what: str) -> Tensor:
-            return padded(self.tensor(f"{name}.{what}"), self.header.layers[i].lengths).to(self.device)
-
-        problem = None if rotation is None else rotation.problem(self.header.layers[i].head_size)
+    def _evidence(self, i: int, geometry: EvidenceGeometry, rotations: Sequence[Rotation]) -> Evidence:
+        layer = self.header.layers[i]
+        rotation = None if geometry.rotation is None else rotations[geometry.rotation]
+        problem = None if rotation is None else rotation.problem(layer.head_size)
         if problem is not None:
             corrupt(self.header.path, f"rotations.{geometry.rotation}: {problem}")
-        sampled = geometry.num_sampled > 0
-        return Evidence(
-            queries=self.tensor(f"{name}.queries").to(self.device, self.dtype),
-            query_index=self.tensor(f"{name}.query_index").to(self.device),
-            scale=geometry.scale,
-            cumulative=slots("cumulative") if geometry.has_cumulative else None,
-            flow=geometry.flow,
-            sample=self.tensor(f"{name}.sample").to(self.device, self.dtype) if sampled else None,
-            sample_index=self.tensor(f"{name}.sample_index").to(self.device) if sampled else None,
-            asking=self.tensor(f"{name}.asking").to(self.device, self.dtype) if geometry.num_asking else None,
-            observed={what: slots(f"observed.{what}") for what in geometry.observed},
-            value_weight=slots("value_weight") if geometry.has_value_weight else None,
-            rotation=rotation,
-        )
+
+        def read(name: str) -> Tensor:
+            return self.tensor(f"layers.{i}.evidence.{name}")
+
+        return evidence_of(read, geometry, layer, rotation, self.device, self.dtype)
 
 
 def _check_slots(cache: ContextCache) -> None:

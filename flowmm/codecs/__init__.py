@@ -12,7 +12,7 @@ from flowmm.codecs.floats import Float
 
 
 class Codec(Protocol):
-    """Packs slots and unpacks them; the packed parts are those ``header.packed_parts`` lists for the name."""
+    """Packs slots and unpacks them; the packed parts are those ``geometry.packed_parts`` lists for the name."""
 
     def encode(self, slots: Tensor) -> Mapping[str, Tensor]:
         """``[N, D]`` slots as packed tensors, by the suffix their names get in the file."""

@@ -13,9 +13,10 @@ import flowmm
 ROOT = Path(__file__).parents[2]
 LEVELS = {
     0: {"calibration", "errors", "records", "typed_json"},
-    1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "header", "observing", "positions"}
-    | {"profiles", "ragged", "rotation", "validation", "yamlfile"},
-    2: {"budgets", "codecs", "diagnostics", "flow", "inputs", "merges", "references", "refit", "scores"},
+    1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "geometry", "header", "observing"}
+    | {"positions", "profiles", "ragged", "rotation", "validation", "yamlfile"},
+    2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "merges", "references", "refit"}
+    | {"scores"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
     5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "scouting", "selfcheck"}

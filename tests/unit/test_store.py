@@ -16,7 +16,8 @@ from flowmm.codecs import CODECS
 from flowmm.container import pack_head
 from flowmm.context import ContextCache
 from flowmm.errors import CorruptFileError, InputError, ResourceError, UnknownNameError, UsageError
-from flowmm.header import KV_DTYPES, packed_parts, read_header
+from flowmm.geometry import KV_DTYPES, packed_parts
+from flowmm.header import read_header
 from flowmm.store import check_target, load, save
 from tests.unit import small_caches
 from tests.unit.test_header import forge

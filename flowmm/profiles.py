@@ -31,7 +31,13 @@ class Rule(BaseModel):
         return self.model_extra or {}
 
     def __str__(self) -> str:
-        return self.rule + "".join(f", {name} {value}" for name, value in self.fields.items())
+        return self.rule + "".join(f", {name} {_shown(value)}" for name, value in self.fields.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 class Reconstruct(FileModel):

@@ -116,6 +116,21 @@ class Diagnostics:
         return sum(errors) / len(errors) if errors else None
 
     @property
+    def error_by_query(self) -> dict[str, float]:
+        """Mean error over the layers, by the modality of the query's token."""
+        names = dict.fromkeys(name for layer in self.layers for name in layer.error_by_query)
+        found = {
+            name: [one.error_by_query[name] for one in self.layers if name in one.error_by_query] for name in names
+        }
+        return {name: sum(errors) / len(errors) for name, errors in found.items()}
+
+    @property
+    def head_consensus(self) -> float | None:
+        """Mean over the layers in which it is known."""
+        known = [layer.head_consensus for layer in self.layers if layer.head_consensus is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
     def error_max(self) -> float | None:
         """Error of the worst layer."""
         return max((layer.error for layer in self.layers if layer.error is not None), default=None)

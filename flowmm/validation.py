@@ -40,7 +40,7 @@ class Rule(BaseModel):
         return self.model_extra or {}
 
     def __str__(self) -> str:
-        return self.rule + "".join(f", {name} {value}" for name, value in self.fields.items())
+        return self.rule + "".join(f", {name} {_shown(value)}" for name, value in self.fields.items())
 
 
 def find_problems(
@@ -95,3 +95,10 @@ def _model_at(model: type[FileModel], place: Place) -> type[FileModel]:
         options = [option for option in (annotation, *get_args(annotation)) if isinstance(option, type)]
         model = next(option for option in options if issubclass(option, FileModel))
     return model
+
+
+def _shown(value: Any) -> str:
+    """The value of a hyper-parameter, in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,6 +1,6 @@
 """`flowmm inspect`: what a context file says of itself; reads the header only, without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     if made.scout is not None:
         scout, overlap = made.scout.model, percent(made.scout.overlap_mean)
         yield f"scout     {scout.id} (weights {scout.weights[:16]}), heads overlap by {overlap}"
-    yield f"lost      {_lost(header)}"
+    yield from (f"lost      {line}" for line in _lost(header))
     if made.seconds:
         yield f"times     {', '.join(f'{phase} {human_seconds(s)}' for phase, s in made.seconds.items())}"
     for span in made.sources:
@@ -73,17 +73,26 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
         yield f"source    {span.source.name}{page} ({span.source.kind}): tokens {span.start} to {span.end - 1}"
 
 
-def _lost(header: "Header") -> str:
-    """Held-out attention error and what is gone everywhere, as far as it was measured."""
+def _lost(header: "Header") -> Iterator[str]:
+    """Held-out attention error, what is gone everywhere, how far heads agree, as far as it was measured."""
     compression = header.provenance.compression
-    if compression is None:
-        return "nothing"
+    if compression is None or compression.diagnostics is None:
+        yield "nothing" if compression is None else "not measured"
+        return
     found = compression.diagnostics
-    if found is None:
-        return "not measured"
     mean, worst = found.error_mean, found.error_max
     error = "not measured" if mean is None or worst is None else f"mean {percent(mean)}, max {percent(worst)}"
-    return f"held-out attention error {error}; {percent(found.evicted_everywhere)} of the tokens evicted everywhere"
+    yield f"held-out attention error {error}{_each(found.error_by_query)}"
+    gone = percent(found.evicted_everywhere)
+    yield f"evicted everywhere: {gone} of the tokens{_each(found.evicted_everywhere_by_modality)}"
+    if found.head_consensus is not None:
+        yield f"favourite tokens of the query heads, distinct ones per head: {found.head_consensus:.2f}"
+
+
+def _each(shares: Mapping[str, float]) -> str:
+    """Shares by modality, in brackets."""
+    named = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    return f" ({named})" if named else ""
 
 
 def _layer(header: "Header", index: int) -> tuple[str, ...]:

@@ -154,3 +154,15 @@ def test_compression_records_what_it_lost(name):
         assert sum(layer.heads_refitted for layer in record.layers) > 0
     else:
         assert {(one.error_evicted, one.error_refitted, one.heads_refitted) for one in record.layers} == {(None,) * 3}
+
+
+def test_means_over_layers_are_of_the_layers_that_know():
+    losses = (
+        LayerLoss(0.5, {"text": 0.25, "visual": 0.5}, {}, 0.5),
+        LayerLoss(0.5, {"text": 0.75}, {}, 1.0),
+        LayerLoss(),
+    )
+    found = Diagnostics(0.0, {}, losses)
+    assert found.error_by_query == {"text": 0.5, "visual": 0.5}
+    assert found.head_consensus == 0.75
+    assert Diagnostics(0.0, {}, (LayerLoss(),)).head_consensus is None

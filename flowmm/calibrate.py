@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowmm.calibration import flows_over, head_budget_of, head_budget_rule, theta_of
+from flowmm.chosen import chosen_model, load_chosen_model
 from flowmm.errors import UsageError
 from flowmm.inputs.options import ReadOptions
-from flowmm.pipeline import Notice, chosen_model, load_chosen_model
+from flowmm.pipeline import Notice
 from flowmm.plan import CompressOptions, Plan, Progress
 from flowmm.profiles import Method, ModelProfile, load_method, load_profile, own_keys
 from flowmm.records import ModelOptions, Part

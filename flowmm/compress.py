@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import tee
 
 import torch
@@ -25,6 +26,15 @@ from flowmm.scores import Score
 METHODS = method_names()
 
 DEFAULT_KEEP = 0.2  # what the paper's main table keeps
+
+_OBSERVED = "observed."
+_NEEDS: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {  # in words, and whether a layer's evidence has it
+    "queries": ("reference queries", lambda one: one.queries.shape[1] > 0),
+    "cumulative": ("the attention received from all queries", lambda one: one.cumulative is not None),
+    "sample": ("queries from all over the context", lambda one: one.sample_index is not None),
+    "references": ("at least two reference queries", lambda one: one.num_references > 1),
+    "rotation": ("the rotation of the keys (not known of every model)", lambda one: one.rotation is not None),
+}
 
 
 @torch.no_grad()
@@ -117,33 +127,24 @@ def _share(cache: ContextCache, method: Method, rules: Rules, keep: float | None
 
 
 def _check_evidence(cache: ContextCache, method: Method, needs: frozenset[str]) -> None:
-    evidence = cache.evidence or ()
-    there = {
-        "queries": bool(evidence) and all(one.queries.shape[1] > 0 for one in evidence),
-        "cumulative": bool(evidence) and all(one.cumulative is not None for one in evidence),
-        "sample": bool(evidence) and all(one.sample_index is not None for one in evidence),
-        "references": bool(evidence) and all(one.num_references > 1 for one in evidence),
-        "rotation": bool(evidence) and all(one.rotation is not None for one in evidence),
-    }
-    names = {
-        "queries": "reference queries",
-        "cumulative": "the attention received from all queries",
-        "sample": "queries from all over the context",
-        "references": "at least two reference queries",
-        "rotation": "the rotation of the keys (not known of every model)",
-    }
-    for need in needs:
-        kind, _, name = need.partition("observed.")
-        if not kind:
-            there[need] = bool(evidence) and all(name in one.observed for one in evidence)
-            names[need] = f"what the pass {name!r} sees"
-    missing = [names[need] for need in sorted(needs & names.keys()) if not there[need]]
+    missing = []
+    for need in sorted(needs):
+        words, there = _NEEDS.get(need, ("", None))
+        if need.startswith(_OBSERVED):
+            name = need.removeprefix(_OBSERVED)
+            words, there = f"what the pass {name!r} sees", partial(_saw, name)
+        if there is not None and not (cache.evidence and all(map(there, cache.evidence))):
+            missing.append(words)
     if missing and (cache.provenance.compression is not None or cache.keep < 1):
         what = f"the context is already compressed, but method {method.name} needs {' and '.join(missing)}"
         raise UsageError(what, "Compress the full file, or prefill again.")
     if missing:
         what = f"method {method.name} needs {' and '.join(missing)}, which were not recorded when the context was read"
         raise UsageError(what, f"Prefill again with method {method.name}.")
+
+
+def _saw(name: str, evidence: Evidence) -> bool:
+    return name in evidence.observed
 
 
 def _counts(cache: ContextCache, profile: ModelProfile, rules: Rules, share: float) -> list[int]:

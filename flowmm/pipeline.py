@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowmm.chosen import chosen_model, load_chosen_model
 from flowmm.errors import MismatchError, UsageError
 from flowmm.header import Header, read_header
 from flowmm.header import verify as verify_checksums
@@ -17,11 +18,12 @@ from flowmm.plan import Clock, Plan
 from flowmm.plan import CompressOptions as CompressOptions
 from flowmm.plan import Progress as Progress
 from flowmm.profiles import Method, ModelProfile
-from flowmm.records import Answer, Generation, ModelOptions
+from flowmm.records import Answer, Generation, ModelOptions, Part
 
 if TYPE_CHECKING:
     from flowmm.context import ContextCache
     from flowmm.hf.loading import LoadedModel
+    from flowmm.observe.scout import Scouted
 
 Notice = Callable[[str], None]
 
@@ -93,21 +95,8 @@ def prefill_file(
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
     from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
     from flowmm.observe.gate_file import gate_of
-    from flowmm.scouting import send_scout
-    from flowmm.store import save
 
-    scouted = None
-    if scout is not None:
-        scouted = send_scout(
-            parts,
-            replace(model, name=scout, revision=None),
-            plan.known_method,
-            system=system,
-            chunk_tokens=chunk_tokens,
-            seed=compression.seed,
-            progress=clock.progress,
-        )
-        clock.lap("scout")
+    scouted = _scouted(parts, scout, model, plan, system, chunk_tokens, compression.seed, clock)
     loaded = load_chosen_model(model)
     clock.lap("model")
     plan = plan.completed(loaded.family.name)
@@ -131,10 +120,7 @@ def prefill_file(
         cache = _compressed(cache, plan.method, plan.known_profile, compression, clock.progress)
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
-    clock.progress("write", 0, 1)
-    header = save(cache, output, kv_dtype=kv_dtype, force=force)
-    clock.progress("write", 1, 1)
-    return header
+    return _written(cache, output, kv_dtype, force, clock)
 
 
 def compress_file(
@@ -148,7 +134,7 @@ def compress_file(
 ) -> Header:
     """Make a small file from a full one, without the documents and without the model."""
     from flowmm.atomic import check_target
-    from flowmm.store import load, save
+    from flowmm.store import load
 
     check_target(output, force=force)
     if os.path.exists(output) and os.path.samefile(source, output):
@@ -166,10 +152,7 @@ def compress_file(
     clock.lap("compress")
     seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
     small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
-    clock.progress("write", 0, 1)
-    written = save(small, output, kv_dtype=kv_dtype, force=force)
-    clock.progress("write", 1, 1)
-    return written
+    return _written(small, output, kv_dtype, force, clock)
 
 
 def ask_file(
@@ -239,6 +222,34 @@ def verify_file(path: str | Path, *, model: ModelOptions | None = None) -> Verdi
     return replace(verdict, model_matches=True, probe_matches=True, probe_difference=difference)
 
 
+def _scouted(
+    parts: Sequence[Part],
+    scout: str | None,
+    model: ModelOptions,
+    plan: Plan,
+    system: str | None,
+    chunk_tokens: int,
+    seed: int,
+    clock: Clock,
+) -> Scouted | None:
+    """What a scout sees, if one is sent; it runs as the model does."""
+    if scout is None:
+        return None
+    from flowmm.scouting import send_scout
+
+    scouted = send_scout(
+        parts,
+        replace(model, name=scout, revision=None),
+        plan.known_method,
+        system=system,
+        chunk_tokens=chunk_tokens,
+        seed=seed,
+        progress=clock.progress,
+    )
+    clock.lap("scout")
+    return scouted
+
+
 def _compressed(
     cache: ContextCache, method: Method, profile: ModelProfile, options: CompressOptions, progress: Progress
 ) -> ContextCache:
@@ -268,21 +279,10 @@ def _finished(
     return replace(cache, provenance=provenance)
 
 
-def load_chosen_model(model: ModelOptions) -> LoadedModel:
-    """The model that the options name, in memory."""
-    from flowmm.hf.loading import load_model
+def _written(cache: ContextCache, output: str | Path, kv_dtype: str | None, force: bool, clock: Clock) -> Header:
+    from flowmm.store import save
 
-    return load_model(
-        chosen_model(model),
-        revision=model.revision,
-        device=model.device,
-        dtype=model.dtype,
-        device_map=model.device_map,
-        offline=model.offline,
-        trust_remote_code=model.trust_remote_code,
-    )
-
-
-def chosen_model(model: ModelOptions) -> str:
-    """What to read documents with: the flag, else FLOWMM_MODEL, else the embedded reader."""
-    return model.name or os.environ.get("FLOWMM_MODEL") or READER
+    clock.progress("write", 0, 1)
+    header = save(cache, output, kv_dtype=kv_dtype, force=force)
+    clock.progress("write", 1, 1)
+    return header

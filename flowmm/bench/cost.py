@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flowmm.bench.cost_report import Cost, CostReport, median
 from flowmm.bench.markdown import check_document, cost_section, rewrite
 from flowmm.bench.memory import watch_memory
+from flowmm.chosen import chosen_model, load_chosen_model
 from flowmm.errors import FlowmmError, UsageError
 from flowmm.hf.hub import READER
 from flowmm.hf.shapes import check_shape, load_shape
-from flowmm.pipeline import chosen_model, load_chosen_model
 from flowmm.plan import Progress
 from flowmm.profiles import Method, load_method, load_profile, method_names
 from flowmm.records import ModelOptions, Part

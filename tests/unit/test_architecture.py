@@ -18,7 +18,7 @@ LEVELS = {
     2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "merges", "references", "refit"}
     | {"scores"},
     3: {"hf", "reader", "rules"},
-    4: {"answer", "checks", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
+    4: {"answer", "checks", "chosen", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
     5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "scouting", "selfcheck"}
     | {"sessions"},
 }

@@ -11,12 +11,6 @@ from flowmm.header import read_header
 from flowmm.pipeline import CompressOptions, compress_file, prefill_file
 from flowmm.profiles import load_profile, own_keys
 from flowmm.records import ModelOptions
-from tests.conformance.folders import make_folder
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelOptions:
-    return ModelOptions(str(make_folder("qwen2", tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
 @pytest.fixture

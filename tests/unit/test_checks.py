@@ -7,15 +7,6 @@ from flowmm.errors import UnknownNameError, UsageError
 from flowmm.profiles import method_names, profile_names
 
 
-@pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """The user's own folder of profiles, empty."""
-    monkeypatch.setattr("platformdirs.user_config_dir", lambda name: str(tmp_path / name))
-    for kind in ("methods", "models"):
-        (tmp_path / "flowmm" / "profiles" / kind).mkdir(parents=True)
-    return tmp_path / "flowmm" / "profiles"
-
-
 def problems(path, text) -> list[str]:
     path.write_text(text)
     with pytest.raises(UsageError) as caught:

@@ -7,7 +7,6 @@ import pytest
 from flowmm.errors import MismatchError, UsageError
 from flowmm.pipeline import CompressOptions, ModelOptions, Question, ask_file, compress_file, prefill_file, verify_file
 from flowmm.records import Generation
-from tests.conformance.folders import make_folder
 
 UNROTATED = """title: merges keys as they were before the rotary embedding
 paper: null
@@ -15,11 +14,6 @@ score: {rule: attention}
 budget: {rule: uniform}
 merge: {rule: mean, unrotated: true}
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelOptions:
-    return ModelOptions(str(make_folder("qwen2", tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
 @pytest.fixture

@@ -14,15 +14,6 @@ ROOT = Path(__file__).parents[2]
 METHOD = "title: t\npaper: null\nscore: {rule: knorm}\nbudget: {rule: uniform}\nmerge: {rule: evict}\n"
 
 
-@pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """The user's own folder of profiles, empty."""
-    monkeypatch.setattr("platformdirs.user_config_dir", lambda name: str(tmp_path / name))
-    for kind in ("methods", "models"):
-        (tmp_path / "flowmm" / "profiles" / kind).mkdir(parents=True)
-    return tmp_path / "flowmm" / "profiles"
-
-
 def test_the_shipped_methods_are_those_of_the_first_release():
     shipped = {"full", "random", "streaming-llm", "knorm", "keydiff", "snapkv", "h2o", "flowmm-paper"}
     assert shipped <= set(method_names())

@@ -37,7 +37,7 @@ class Observe(FileModel):
 
     tail: Annotated[int, Field(ge=0)] = 32  # last queries of the context, kept as reference queries
     sample: Annotated[int, Field(ge=0, le=4096)] = 64  # queries from all over the context, for refit and diagnostics
-    cumulative: bool = False  # the attention each slot receives from all queries; a second attention pass
+    cumulative: bool = False  # the attention each slot receives from all queries
     reconstruct: Reconstruct | None = None
     probes: Probes | None = None
     gate: bool = False  # score by the gate that the model's profile names (Fast KVzip)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from flowmm.blocks import causal_blocks
 
 
 class Observer(Protocol):
@@ -15,6 +19,15 @@ class Observer(Protocol):
     @property
     def sets(self) -> Tensor | None:
         """``[T, C]`` bool: sets of tokens, the attention mass on which it is told; None: it asks for none."""
+        ...
+
+    @property
+    def maps(self) -> bool:
+        """Whether it wants to see the attention map."""
+        ...
+
+    def see_map(self, layer: int, attention: Tensor) -> None:
+        """Look at ``[H_kv, G, b, m]`` float32, the attention of the next ``b`` queries on the first ``m`` tokens."""
         ...
 
     def see(
@@ -65,8 +78,12 @@ class ReadingAttention:
         values = self._store(self.values, layer, value[0])[:, :end]
         allowed = self._mask(self._windows[layer], end, query.device)
         size, sets = values.shape[-1], None if self._observer is None else self._observer.sets
-        wide = (query[0], keys, values) if sets is None else widened(query[0], keys, values, sets[:end])
-        output = self._output(*wide, allowed, scale)
+        if self._observer is not None and self._observer.maps:
+            wide = values if sets is None else torch.cat([values, columns_of(sets[:end], values)], -1)
+            output = _by_maps(query[0], keys, wide, allowed, scale, partial(self._observer.see_map, layer))
+        else:
+            given = (query[0], keys, values) if sets is None else widened(query[0], keys, values, sets[:end])
+            output = self._output(*given, allowed, scale)
         if self._observer is not None:
             mass = None if sets is None else output[..., size : size + sets.shape[1]].float()
             self._observer.see(layer, query[0], keys, self._start, scale, allowed, mass)
@@ -106,6 +123,24 @@ class ReadingAttention:
         return self._allowed[window, device]
 
 
+def _by_maps(
+    query: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, scale: float, see_map: Callable[[Tensor], None]
+) -> Tensor:
+    """``[H_q, n, D]`` through the map itself, in blocks that are shown; as fast on a CPU as a kernel that hides it."""
+    outputs = []
+    for attention in causal_blocks(query, keys, scale, allowed):
+        see_map(attention)
+        num_kv, group, rows, seen = attention.shape
+        block = attention.flatten(1, 2).to(values.dtype) @ values[:, :seen]  # [H_kv, G * b, D]
+        outputs.append(block.view(num_kv * group, rows, -1))
+    return torch.cat(outputs, 1)
+
+
+def columns_of(sets: Tensor, values: Tensor) -> Tensor:
+    """``[H_kv, m, C]``: the indicators of ``sets`` ``[m, C]`` as columns of values."""
+    return sets.to(values.device, values.dtype).expand(values.shape[0], -1, -1)
+
+
 def widened(query: Tensor, keys: Tensor, values: Tensor, sets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Query, keys and values for one attention that also gives the mass on sets of keys, as more columns of its output.
 
@@ -122,8 +157,6 @@ def widened(query: Tensor, keys: Tensor, values: Tensor, sets: Tensor) -> tuple[
         The same, with more columns.
     """
     width = -(-max(keys.shape[-1], values.shape[-1] + sets.shape[1]) // 8) * 8
-    columns = sets.to(values.device, values.dtype).expand(values.shape[0], -1, -1)
-    query, keys, values = (
-        F.pad(one, (0, width - one.shape[-1])) for one in (query, keys, torch.cat([values, columns], -1))
-    )
+    wide = torch.cat([values, columns_of(sets, values)], -1)
+    query, keys, values = (F.pad(one, (0, width - one.shape[-1])) for one in (query, keys, wide))
     return query, keys, values

@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowmm.blocks import attention_blocks
 from flowmm.context import Evidence, Modality
 from flowmm.flow import crossing, crossing_mass, key_sets, layer_flow
-
-_STRETCH = 256  # queries of a chunk whose attention is summed over the keys that any of them sees
 
 
 class Recorder:
@@ -19,7 +16,7 @@ class Recorder:
         num_layers: layers of the model.
         modality: ``[T]`` uint8, of every token of the context.
         tail: how many of the context's last queries to keep as reference queries.
-        cumulative: also sum the attention every slot receives from all queries (H2O); a second attention pass.
+        cumulative: also sum the attention every slot receives from all queries (H2O).
         flow: also measure the flow; nothing is measured when the context has only one modality.
         sample: how many more queries to keep, drawn evenly over the whole context, the same tokens in every layer.
         seed: of that draw.
@@ -49,6 +46,23 @@ class Recorder:
         """``[T, 4]`` bool, those whose mass gives the flow; None when no flow is measured."""
         return self._sets
 
+    @property
+    def maps(self) -> bool:
+        """Whether the attention map is to be shown to :meth:`see_map`."""
+        return self._cumulative
+
+    def see_map(self, layer: int, attention: Tensor) -> None:
+        """Add up the attention that each key receives, mean over the group.
+
+        Args:
+            layer: index of the layer.
+            attention: ``[H_kv, G, b, m]`` of some queries on the tokens ``0 .. m - 1``; each query comes once.
+        """
+        seen = self._layers[layer]
+        if seen.cumulative is None:
+            seen.cumulative = torch.zeros(attention.shape[0], self._visual.shape[0], device=attention.device)
+        seen.cumulative[:, : attention.shape[3]] += attention.mean(1).sum(1)
+
     @torch.no_grad()
     def see(
         self,
@@ -77,8 +91,6 @@ class Recorder:
         seen.queries.append(queries[:, skip:].clone())  # a clone, so that the chunk can be freed
         here = self._sampled[(self._sampled >= first) & (self._sampled < first + queries.shape[1])]
         seen.sample.append(queries[:, (here - first).to(queries.device)])  # indexing copies
-        if self._cumulative:
-            seen.cumulative = self._received(seen.cumulative, queries, keys, scale, allowed)
         if self._flow:
             visual = self._visual.to(keys.device)
             if mass is None:
@@ -90,17 +102,6 @@ class Recorder:
     def evidence(self) -> tuple[Evidence, ...]:
         """What was observed, per layer; after the last chunk."""
         return tuple(self._layer_evidence(seen) for seen in self._layers)
-
-    def _received(self, total: Tensor | None, queries: Tensor, keys: Tensor, scale: float, allowed: Tensor) -> Tensor:
-        """``total`` ``[H_kv, T]`` plus the attention each key receives from these queries, mean over the group."""
-        if total is None:
-            total = torch.zeros(keys.shape[0], self._visual.shape[0], device=keys.device)
-        for start in range(0, queries.shape[1], _STRETCH):
-            rows = slice(start, start + _STRETCH)
-            seen = int(allowed[rows].any(0).nonzero()[-1]) + 1  # nearly half of the map lies behind the queries
-            for _, attention in attention_blocks(queries[:, rows], keys[:, :seen], scale, allowed[rows, :seen]):
-                total[:, :seen] += attention.mean(1).sum(1)
-        return total
 
     def _layer_evidence(self, seen: _Layer) -> Evidence:
         queries = torch.cat(seen.queries, dim=1)

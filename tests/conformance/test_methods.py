@@ -27,7 +27,6 @@ BY_FLOW = [name for name in METHODS if "flow" in RULES[name].merge.needs]
 # Pairs of methods that are meant to do the same, each with the reason.
 EQUAL = {
     frozenset({"flowmm", "kvzip"}): "what is recommended is KVzip, for now (docs/adr/0004)",
-    frozenset({"hae", "smallkv"}): "the reader scouts for itself, and hae finds no image token of it to drop",
 }
 
 each_method = pytest.mark.parametrize("name", METHODS)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from flowmm.blocks import causal_blocks
 from flowmm.context import ContextCache, Evidence, LayerCache
 from flowmm.observe.tail import Recorder
 from tests.unit.small_caches import provenance
@@ -43,6 +44,14 @@ def random_modality(num_tokens: int) -> Tensor:
     return modality
 
 
+def show(recorder: Recorder, layer: int, queries, keys, first: int, scale: float, allowed) -> None:
+    """One chunk of one layer, as reading shows it."""
+    if recorder.maps:
+        for attention in causal_blocks(queries, keys, scale, allowed):
+            recorder.see_map(layer, attention)
+    recorder.see(layer, queries, keys, first, scale, allowed)
+
+
 def random_context(
     num_tokens: int = 60, *, dtype: torch.dtype = torch.float32, head_size: int = 8, text_only: bool = False
 ) -> ContextCache:
@@ -55,7 +64,7 @@ def random_context(
         queries, keys, values = (
             torch.randn(heads, num_tokens, head_size, generator=generator).to(dtype) for heads in (4, 2, 2)
         )
-        recorder.see(index, queries, keys, 0, head_size**-0.5, causal(0, num_tokens, num_tokens, window))
+        show(recorder, index, queries, keys, 0, head_size**-0.5, causal(0, num_tokens, num_tokens, window))
         layers.append(
             LayerCache(
                 keys=keys,

@@ -5,7 +5,7 @@ import torch
 
 from flowmm.flow import crossing, layer_flow
 from flowmm.observe.tail import Recorder, drawn_evenly
-from tests.unit.plain_layers import V, causal, random_modality
+from tests.unit.plain_layers import V, causal, random_modality, show
 from tests.unit.test_flow import explicit_map, random_attention
 
 MODALITY = random_modality(40)
@@ -17,7 +17,7 @@ def read(chunks, *, window=None, modality=MODALITY, **options):
     recorder, first = Recorder(1, modality, **options), 0
     for length in chunks:
         end = first + length
-        recorder.see(0, queries[:, first:end], keys[:, :end], first, 0.4, causal(first, length, end, window))
+        show(recorder, 0, queries[:, first:end], keys[:, :end], first, 0.4, causal(first, length, end, window))
         first = end
     return recorder.evidence()[0]
 

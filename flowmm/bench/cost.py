@@ -111,7 +111,7 @@ class _Bench:
     def __init__(self, loaded: LoadedModel, parts: list[Part], keep: float, seed: int, chunk_tokens: int) -> None:
         self._loaded, self._parts = loaded, parts
         self._keep, self._seed, self._chunk_tokens = keep, seed, chunk_tokens
-        self._profile = load_profile(None, loaded.family.name)
+        self._profile = load_profile("reader" if loaded.is_reader else None, loaded.family.name)
 
     def lengths(self) -> tuple[int, int]:
         """Tokens of the context, and how many of them are visual."""
@@ -162,10 +162,12 @@ class _Bench:
 
     def _read(self, method: Method) -> ContextCache:
         from flowmm.contexts import read_context
+        from flowmm.observe.gate_file import gate_of
 
         loaded, chunk_tokens = self._loaded, self._chunk_tokens
+        gate = gate_of(self._profile, loaded, method)
         return read_context(
-            self._parts, loaded, method, chunk_tokens=chunk_tokens, seed=self._seed, progress=self._wait
+            self._parts, loaded, method, gate=gate, chunk_tokens=chunk_tokens, seed=self._seed, progress=self._wait
         )
 
     def _compressed(self, full: ContextCache, method: Method, keep: float | None) -> ContextCache:

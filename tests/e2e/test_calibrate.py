@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from flowmm.profiles import load_profile
 from tests.e2e.documents import TEXT
 from tests.e2e.process import flowmm
 
@@ -40,6 +41,6 @@ def test_what_was_measured_is_shown_layer_by_layer(workshop):
     names, _, first, *_, theta, last = done.stdout.splitlines()
     assert names.startswith("layer  flow")
     assert first.split()[:4] == ["0", "-", "-", "-"]  # no images, no flow
-    assert theta == "theta 0.25: not measured: no document has both images and text"
+    assert theta == f"theta {load_profile('reader').theta:g}: not measured: no document has both images and text"
     assert last.startswith("text.yaml: measured on ")
     assert last.endswith(" tokens of 1 document; use it with -p text.yaml")

@@ -141,7 +141,7 @@ def _papers(rng: Random, screens: int, texts: int, rows: int, columns: int) -> L
     facts = sum(segment.facts for segment in segments)
     style = PageStyle((fonts.BUILT_IN, *_COMMON), (20, 24), (32, 44), blurred=0)
     layout = Layout(segments, min(8, facts // 2), 1, rows=rows, columns=columns, style=style)
-    return replace(layout, near=rng.choice((0.0, 0.2)), longest=rng.choice((8, 10)), plain=rng.random() < 0.6)
+    return replace(layout, near=rng.choice((0.0, 0.2)), longest=rng.choice((8, 10)), plain=rng.random() < 0.2)
 
 
 def _papers_levels() -> list[Level]:
@@ -164,7 +164,7 @@ STAGES: dict[str, dict[str, float]] = {
     "text": {"text": 1.0},
     "reading": {READING: 1.0},
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
-    "finish": {"text": 0.15, READING: 0.05, "papers": 0.8},  # what the samples are made of
+    "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
 }
 
 

@@ -28,7 +28,7 @@ def notes(tmp_path: Path) -> str:
 def test_a_small_file_holds_the_same_made_at_once_or_from_the_full_one(
     model: ModelOptions, notes: str, tmp_path: Path
 ) -> None:
-    # What merges sums the attention too, so that both ways read through the map: near ties hang on a kernel's last bits.
+    # What merges sums the attention too, so both ways read through the map: near ties hang on a kernel's last bits.
     unrotated = tmp_path / "unrotated.yaml"
     unrotated.write_text(UNROTATED)
     for method in ("snapkv", "h2o", "look-m", "random", str(unrotated)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from flowmm.bench.marks import normal
 from flowmm.errors import FlowmmError
 from flowmm.pipeline import CompressOptions, Progress, Question, ask_file, compress_file, prefill_file
 from flowmm.reader.samples import draw
@@ -80,7 +81,7 @@ class Demo:
 
 def same(found: str, expected: str) -> bool:
     """Equal but for case, spaces around it, and a full stop."""
-    return found.strip().rstrip(".").casefold() == expected.strip().rstrip(".").casefold()
+    return normal(found) == normal(expected)
 
 
 def run_demo(folder: Path, *, keep: float = 0.2, seed: int = 0, progress: Progress | None = None) -> Demo:

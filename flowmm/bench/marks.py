@@ -27,6 +27,7 @@ def marks(found: str, answers: Sequence[str]) -> Marks:
 
     - ``exact_match``: 1 if equal.
     - ``containment``: 1 if the right answer stands in the found one, and neither begins nor ends inside a word.
+      A single letter, such as that of a choice, must be the whole answer: "a" stands in most English sentences.
     - ``anls``: average normalised Levenshtein similarity (ST-VQA, arXiv 1905.13648, eq. 1; DocVQA, arXiv 2007.00398):
       ``1 - d / max(len)`` where that share ``d / max(len)`` is below 0.5, otherwise 0.
     - ``rouge_l``: F1 of the longest common subsequence of words (Lin 2004, eq. 2-4 with beta 1).
@@ -53,8 +54,8 @@ def normal(text: str) -> str:
 
 
 def _containment(found: str, answer: str) -> float:
-    if not answer:
-        return float(not found)
+    if not answer or (len(answer) == 1 and answer.isalpha()):
+        return float(found == answer)
     return float(re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", found) is not None)
 
 

@@ -38,6 +38,9 @@ def test_an_exact_match_is_equal_but_for_case_and_spaces_and_a_full_stop(found, 
         ("a.c", "abc", 0),
         ("abc", "a.c", 0),  # the answer is no pattern
         ("5000", "The code is 5000.", 0),
+        ("It is a cat.", "A", 0),  # a single letter must be all
+        ("A.", "a", 1),
+        ("There are 5 facts", "5", 1),
     ],
 )
 def test_an_answer_is_contained_where_whole_words_of_it_stand(found, answer, mark):

@@ -57,8 +57,6 @@ def _rows(folder: Path) -> list[_Row]:
             return [_row(folder, f"{path}:{reader.line_num}", number, row) for number, row in enumerate(reader, 1)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is no CSV in UTF-8 ({error})", _HINT) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or type(error).__name__}", _HINT) from None
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:

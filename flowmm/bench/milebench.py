@@ -85,8 +85,6 @@ def _contexts(folder: Path, task: Path) -> list[SuiteContext]:
         return [_context(folder, task, meta, number, sample) for number, sample in enumerate(found["data"])]
     except MalformedError as error:
         raise InputError(str(error), _HINT) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or type(error).__name__}", _HINT) from None
 
 
 def _context(folder: Path, task: Path, meta: _Meta, number: int, value: Any) -> SuiteContext:

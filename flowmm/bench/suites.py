@@ -21,7 +21,7 @@ class Format(Protocol):
         """Whether the folder holds that, judged by names alone."""
 
     def load(self, folder: Path) -> Suite:
-        """The suite. Raises ``InputError`` for whatever is wrong with the folder."""
+        """The suite. Raises ``InputError`` for what is wrong with it, ``OSError`` for what cannot be read."""
 
 
 class _Native:
@@ -49,6 +49,14 @@ def open_suite(path: Path) -> Suite:
     Raises:
         InputError: no folder, of no format or of several, or damaged.
     """
+    try:
+        return checked(_format_of(path).load(path))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{error.filename or path}: cannot be read: {reason}", "Check that it is there.") from None
+
+
+def _format_of(path: Path) -> Format:
     if not path.is_dir():
         raise InputError(f"{path}: is no folder", "Name the folder of a suite.")
     known = {name: format_ for name, format_ in FORMATS.items() if format_.recognises(path)}
@@ -59,4 +67,4 @@ def open_suite(path: Path) -> Suite:
         found = " and ".join(format_.LOOKS_FOR for format_ in known.values())
         raise InputError(f"{path}: holds {found}", "Leave one of them in the folder.")
     (format_,) = known.values()
-    return checked(format_.load(path))
+    return format_

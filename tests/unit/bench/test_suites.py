@@ -1,5 +1,6 @@
 """Which format a folder is of."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,22 @@ def test_a_suite_without_a_question_is_refused(tmp_path: Path) -> None:
     (tmp_path / "questions.csv").write_text("question,answer\n", encoding="utf-8")
     with pytest.raises(InputError, match="holds no question"):
         open_suite(tmp_path)
+
+
+def test_the_examples_of_the_docs_open(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "suites-of-others.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL))
+    badges, own = tmp_path / "Badges", tmp_path / "own"
+    for path, data in {
+        badges / "Badges.json": blocks["json"],
+        badges / "images" / "0" / "one.png": "",
+        badges / "images" / "0" / "two.png": "",
+        own / "questions.csv": blocks["csv"],
+        own / "register.pdf": "",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(data, encoding="utf-8")
+    ((asked,),) = (context.questions for context in open_suite(badges).contexts)
+    assert asked.answers == ("card two", "B", "B. card two")
+    assert "answers to the sample above are `card two`, `B` and `B. card two`" in text
+    assert [context.id for context in open_suite(own).contexts] == ["register.pdf", "all"]

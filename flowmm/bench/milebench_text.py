@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_PLACE = re.compile(r"\{(?:image|table)#(\d+)\}")
+_PLACE = re.compile(r"\{(?:image|table)#(\d{1,9})\}")
 _MARKER = "Question:"
 
 

@@ -21,7 +21,13 @@ def absent(rng: Random, split: Split, tokens: int) -> Draft:
     far = [names.key() for _ in range(_FAR)]
     number = max(4, round(tokens / 250))
     found = scattered(
-        rng, split, names, shown=number, told=number, pages=max(2, round(tokens / 500)), keys=[pair[0] for pair in pairs]
+        rng,
+        split,
+        names,
+        shown=number,
+        told=number,
+        pages=max(2, round(tokens / 500)),
+        keys=[pair[0] for pair in pairs],
     )
     blocks = fill(rng, split, found.pages, [fact.statement for fact in found.told], 1 + tokens // 1000, tokens)
     missing = [Asked(code_question(key), ABSENT) for key in (*far, *(pair[1] for pair in pairs))]

@@ -18,7 +18,7 @@ from flowmm.reader.sheet import Line
 MOST_LETTERS = 5  # of a code
 _EDGE = (90, 90, 90)  # so that a white box shows on white paper
 _LIGHT_INK: Colour = (255, 255, 255)
-_DARK = 110  # a box darker than this has light print
+_DARK = 130  # a box darker than this has light print
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ def board(rng: Random, split: Split, badges: Sequence[Badge], across: int) -> Bl
     return _drawn(rng, split, paper, badges, across, wide)
 
 
-def _drawn(
-    rng: Random, split: Split, paper: Paper, badges: Sequence[Badge], across: int, wide: float
-) -> Block:
+def _drawn(rng: Random, split: Split, paper: Paper, badges: Sequence[Badge], across: int, wide: float) -> Block:
     rows = -(-len(badges) // across)
     pace_x, pace_y, high = paper.width / across, paper.height / rows, 1.9 * paper.size
     image = blank(paper)

@@ -6,9 +6,9 @@ from random import Random
 
 from flowmm.bench.making.splits import Split, owns
 
-_ONSETS = "b c d f g h k l m n p r s t v w z br dr gr kl pl st tr".split()
-_VOWELS = "a e i o u a e o ai ou".split()
-_CODAS = "l m n r s t x k".split()
+_ONSETS = (*"bcdfghklmnprstvwz", "br", "dr", "gr", "kl", "pl", "st", "tr")
+_VOWELS = (*"aeiouaeo", "ai", "ou")
+_CODAS = "lmnrstxk"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _DIGITS = "0123456789"
 # No I and no O, which many faces draw as 1 and 0.

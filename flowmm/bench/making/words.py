@@ -52,11 +52,14 @@ DEV_WORDS = Words(
     acts=_split("found took made kept bought built painted read used watched covered filled lifted repaired"),
     places=_split("near beside under from into across against above inside past"),
     openings=(
-        "Every {adjectives} {nouns} {verbs}",
+        "Every one of the {nouns} {verbs}",
         "Nobody in the {nouns} {acts} this {adjectives} {nouns}",
         "Later our {nouns} {verbs}",
         "There was some {nouns} {places} that {nouns}",
-        "With an {adjectives} {nouns} they {acts} both of these",
+        "With the {adjectives} {nouns} they {acts} both of these",
+        "When you {acts} my {adjectives} {nouns}, each {nouns} {verbs}",
+        "From here to that {nouns} all {verbs}",
+        "No {adjectives} {nouns} often {verbs}",
     ),
     closings=(
         "while my {nouns} {verbs} away.",
@@ -66,6 +69,8 @@ DEV_WORDS = Words(
         "or perhaps {places} his {nouns}.",
         "just {places} number {number}, not now.",
         "if you {acts} more.",
+        "where these {nouns} {verbs} too.",
+        "up to the {adjectives} {nouns}.",
     ),
     columns=_split("Rating Diesel Seats Guests Timber Visits Brakes Lamps Mass Toll"),
 )
@@ -82,10 +87,13 @@ TEST_WORDS = Words(
     places=_split("behind before after over through along between below beyond toward"),
     openings=(
         "Most of her {nouns} {verbs}",
-        "Everyone {acts} an {adjectives} {nouns} once",
+        "Everyone {acts} some {adjectives} {nouns} once",
         "But their {nouns} never {verbs}",
         "As his {adjectives} {nouns} {verbs}, one {nouns}",
         "For all the {nouns} there, few {acts} it",
+        "If it {verbs} down, each {adjectives} {nouns} {acts} one",
+        "Under our {nouns} both {verbs} together",
+        "Many a {nouns} still {verbs} out there",
     ),
     closings=(
         "but not {places} its {nouns}.",
@@ -95,6 +103,8 @@ TEST_WORDS = Words(
         "or almost {places} any {nouns}.",
         "at about {number} of them.",
         "so we {acts} those {nouns} again.",
+        "than which few {nouns} {verbs}.",
+        "away {places} your {adjectives} {nouns}.",
     ),
     columns=_split("Supply Levy Portion Heat Floor Change Tide Pollen Pass"),
 )

@@ -30,7 +30,7 @@ def chain(rng: Random, split: Split, tokens: int) -> Draft:
         hops.append(Statement(f"{names.key(_LETTERS, words=1)}: {value}.", value))
     papers = [new_paper(rng, split, _PAGE) for _ in range(max(2, round(tokens / 500)))]
     shown: list[list[Statement]] = [[] for _ in papers]
-    told = []
+    told: list[Statement] = []
     for hop in rng.sample(hops, len(hops)):
         place = rng.randrange(len(papers))
         on_page = rng.random() < 0.5 and papers[place].fits(hop.text) and len(shown[place]) < papers[place].lines

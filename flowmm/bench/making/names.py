@@ -54,7 +54,7 @@ class Names:
 
     def _syllable(self) -> str:
         coda = self._rng.choice(_CODAS) if self._rng.random() < 0.3 else ""
-        return self._rng.choice(_ONSETS) + self._rng.choice(_VOWELS) + coda
+        return f"{self._rng.choice(_ONSETS)}{self._rng.choice(_VOWELS)}{coda}"
 
     def _twins(self, key: str) -> list[str]:
         found = []

@@ -1,6 +1,8 @@
 """Making a suite: the same bytes for the same seed, and never half a suite."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,14 @@ def test_sizes_may_be_thousands():
     for text in ("", "1k,", "k", "1.5k", "-1"):
         with pytest.raises(UsageError, match="no number of tokens"):
             parse_sizes(text)
+
+
+def test_the_example_in_the_docs_is_a_suite_and_its_table_names_every_kind(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "suites.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "suite.jsonl").write_text(" ".join(example.split()), encoding="utf-8")
+    (context,) = read_suite(tmp_path).contexts
+    (asked,) = context.questions
+    start, end = asked.evidence[0].span
+    assert context.parts[1].text[start:end] == asked.answers[0] == "5000"
+    assert re.findall(r"^\| `(\w+)` \|(?=.*\|.*\|.*\|)", page, re.MULTILINE) == list(KINDS)

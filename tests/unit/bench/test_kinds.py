@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from importlib import import_module
 from random import Random
 
 import numpy as np
@@ -13,8 +14,10 @@ from flowmm.bench.making.draft import Statement, image_tokens
 from flowmm.bench.making.facts import Fact
 from flowmm.bench.making.names import Names
 from flowmm.bench.making.splits import DEV, SPLITS, TEST
+from flowmm.reader import sheet
 from flowmm.reader.sheet import Line
 
+table = import_module("flowmm.bench.kinds.table")  # the package's own name "table" is the function
 EACH = pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 EVERY = pytest.mark.parametrize("kind", KINDS)
 
@@ -61,6 +64,30 @@ def test_what_gives_the_answer_stands_at_its_evidence(kind, split):
             assert asked.shown[-1].mark == asked.answer
 
 
+@pytest.fixture
+def lines(monkeypatch):
+    """Every line that is drawn on an image."""
+    drawn, plain = [], sheet.draw
+
+    def draw_and_note(face, size, lines, width, height):
+        drawn.extend(lines)
+        return plain(face, size, lines, width, height)
+
+    monkeypatch.setattr(sheet, "draw", draw_and_note)
+    return drawn
+
+
+@EVERY
+@EACH
+def test_the_print_of_a_statement_is_where_its_box_is(kind, split, lines):
+    for image in images_of(draw(kind, split, 2, 1000, 0)):
+        for statement, (left, top, right, bottom) in image.places.items():
+            (line,) = (line for line in lines if line.text == statement.text)
+            assert top < line.baseline < bottom
+            assert line.x < right
+            assert line.x > left or statement.text != statement.mark
+
+
 @EVERY
 @EACH
 def test_no_two_marks_of_an_image_overlap(kind, split):
@@ -75,13 +102,13 @@ def test_no_two_marks_of_an_image_overlap(kind, split):
 @EACH
 def test_the_mark_of_a_line_is_drawn_within_its_box(split):
     for seed in range(6):
-        sheet = paper.new_paper(Random(seed), split, 150)
-        line = Line("The code of Lufe is QW5J.", sheet.margin, sheet.top)
-        without = Line("The code of Lufe is ", sheet.margin, sheet.top)
-        only = Line("QW5J", sheet.margin + sheet.length(without.text), sheet.top)
-        full, rest, mark = (np.asarray(paper.printed(paper.blank(sheet), sheet, [x])) for x in (line, without, only))
-        ys, xs = np.nonzero((mark != np.asarray(paper.blank(sheet))).any(axis=2))
-        left, top, right, bottom = paper.mark_box(sheet, line, "QW5J")
+        page = paper.new_paper(Random(seed), split, 150)
+        line = Line("The code of Lufe is QW5J.", page.margin, page.top)
+        without = Line("The code of Lufe is ", page.margin, page.top)
+        only = Line("QW5J", page.margin + page.length(without.text), page.top)
+        full, rest, mark = (np.asarray(paper.printed(paper.blank(page), page, [x])) for x in (line, without, only))
+        ys, xs = np.nonzero((mark != np.asarray(paper.blank(page))).any(axis=2))
+        left, top, right, bottom = paper.mark_box(page, line, "QW5J")
         assert left <= xs.min()
         assert xs.max() < right
         assert top <= ys.min()
@@ -168,12 +195,28 @@ def test_absent_keys_are_nowhere_and_half_nearly_equal_one_that_is_there(split):
 
 
 @EACH
-def test_a_table_gives_each_cell_under_its_column_and_beside_its_row(split):
+def test_a_table_is_asked_about_by_column_and_row(split):
     draft = draw("table", split, 0, 1000, 0)
     asked = [re.fullmatch(r"What is the (\w+) of (\w+)\?", a.question).groups() for a in draft.asked]
     assert all(column in split.words.columns for column, _ in asked)
     assert len(asked) == len(set(asked))
     assert not any(name in text for _, name in asked for text in texts_of(draft))
+
+
+@EACH
+def test_a_cell_stands_under_its_column_and_beside_its_row(split, monkeypatch):
+    tables, plain = [], table.printed
+
+    def print_and_note(image, sheet, lines):
+        tables.append({line.text: line for line in lines})
+        return plain(image, sheet, lines)
+
+    monkeypatch.setattr(table, "printed", print_and_note)
+    for asked in draw("table", split, 0, 1000, 0).asked:
+        column, row = re.fullmatch(r"What is the (\w+) of (\w+)\?", asked.question).groups()
+        (drawn,) = (lines for lines in tables if row in lines)
+        assert drawn[asked.answer].x == drawn[column].x
+        assert drawn[asked.answer].baseline == drawn[row].baseline
 
 
 @EACH

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowmm.bench.cost import bench_cost as bench_cost
     from flowmm.bench.cost_report import CostReport as CostReport
+    from flowmm.bench.make import MadeSuite as MadeSuite
+    from flowmm.bench.make import make_suite as make_suite
     from flowmm.bench.refit import bench_refit as bench_refit
     from flowmm.bench.refit_report import RefitReport as RefitReport
     from flowmm.calibrate import calibrate_model as calibrate_model
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
+    "bench.make": ("MadeSuite", "make_suite"),
     "bench.refit": ("bench_refit",),
     "bench.refit_report": ("RefitReport",),
     "calibrate": ("calibrate_model",),

@@ -8,12 +8,14 @@ import typer
 
 from flowmm_cli import options as o
 from flowmm_cli import output
+from flowmm_cli.commands import bench_make
 from flowmm_cli.output import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from flowmm import CostReport, RefitReport
 
 app = typer.Typer(help="Measure what methods cost.")
+app.command()(bench_make.make)
 
 Methods = Annotated[str | None, typer.Option("--method", metavar="A,B", help="Methods to measure. Default: all.")]
 Shape = Annotated[

@@ -38,7 +38,9 @@ class Batch:
         cells: ``[M]`` indices into ``pads`` of the cells that show a value.
         values: ``[M, VALUE_LETTERS]`` the letters of that value.
         look_from: ``[B, Q]`` places that predict a character of a value, -1 where there are fewer.
-        look_at: ``[B, Q, L]`` where that character stands.
+        look_at: ``[B, Q, L]`` where that character stands, or the statement that leads to it.
+        then_from: ``[B, R]`` those of the places that such a statement leads on from.
+        then_at: ``[B, R, L]`` where the character stands.
         lengths: ``[B]`` tokens before the first question.
     """
 
@@ -57,6 +59,8 @@ class Batch:
     values: Ints
     look_from: Ints
     look_at: NDArray[np.bool_]
+    then_from: Ints
+    then_at: NDArray[np.bool_]
     lengths: Ints
 
 
@@ -113,7 +117,9 @@ def _names(contexts: Sequence[Context], width: int) -> tuple[Ints, Ints, Ints, I
     for b, context in enumerate(contexts):
         for asked in context.asked:
             letters = key_letters(asked.key)
-            text += [(b * width + p - 1, letters) for p in range(asked.first, asked.last)]
+            if asked.key:
+                text += [(b * width + p - 1, letters) for p in range(asked.first, asked.last)]
+            text += [(b * width + p, letters) for p in asked.hop]
         for fact, page, places in zip(context.facts, context.on_page, context.places, strict=True):
             letters, value = key_letters(fact.key), value_letters(fact.value)
             if page:
@@ -126,24 +132,32 @@ def _names(contexts: Sequence[Context], width: int) -> tuple[Ints, Ints, Ints, I
     return named, names, np.array([flat for flat, _, _ in cells], np.int64), values
 
 
-def _looks(contexts: Sequence[Context], width: int) -> tuple[Ints, NDArray[np.bool_]]:
-    looks = [
-        [
-            (asked.first - 1 + i, context.places[asked.fact][i])
-            for asked in context.asked
-            if asked.fact is not None
-            for i in range(len(asked.answer))
-            if context.places[asked.fact][i] >= 0
-        ]
-        for context in contexts
-    ]
+Look = tuple[int, tuple[int, ...]]  # a place, and the tokens that it should look at
+
+
+def _looks(context: Context) -> tuple[list[Look], list[Look]]:
+    """What the places that predict a value look at, and where they look next if that was a statement leading on."""
+    first: list[Look] = []
+    then: list[Look] = []
+    for asked in context.asked:
+        if asked.fact is None:
+            continue
+        for i, place in enumerate(context.places[asked.fact]):
+            if place >= 0:
+                value = (asked.first - 1 + i, (place,))
+                first.append((value[0], asked.hop) if asked.hop else value)
+                then += [value] if asked.hop else []
+    return first, then
+
+
+def _marked(looks: Sequence[Sequence[Look]], width: int) -> tuple[Ints, NDArray[np.bool_]]:
     most = max(len(row) for row in looks)
-    source = np.full((len(contexts), most), -1, np.int64)
-    target = np.zeros((len(contexts), most, width), np.bool_)
+    source = np.full((len(looks), most), -1, np.int64)
+    target = np.zeros((len(looks), most, width), np.bool_)
     for b, row in enumerate(looks):
         for q, (place, at) in enumerate(row):
             source[b, q] = place
-            target[b, q, at] = True
+            target[b, q, list(at)] = True
     return source, target
 
 
@@ -162,7 +176,9 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
     shape = (0, layout.rows * CELL, layout.columns * CELL, 3)
     predicts, targets, question = _answers(contexts, width)
     named, names, cells, values = _names(contexts, width)
-    look_from, look_at = _looks(contexts, width)
+    looks = [_looks(context) for context in contexts]
+    look_from, look_at = _marked([first for first, _ in looks], width)
+    then_from, then_at = _marked([then for _, then in looks], width)
     return Batch(
         ids=ids,
         positions=positions,
@@ -181,5 +197,7 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
         values=values,
         look_from=look_from,
         look_at=look_at,
+        then_from=then_from,
+        then_at=then_at,
         lengths=np.array([context.length for context in contexts]),
     )

@@ -10,22 +10,29 @@ from random import Random
 from textwrap import wrap
 
 from flowmm.reader import language
-from flowmm.reader.language import Fact
+from flowmm.reader.drawings import draw_badges, draw_table
+from flowmm.reader.language import Fact, Link
 from flowmm.reader.pages import Page, PageStyle, draw_page
 from flowmm.reader.tokens import IMAGE_PAD, tokenizer
+from flowmm.reader.vocabulary import COLOURS
 
-TEXT, IMAGE, ABSENT = "text", "image", "absent"
+TEXT, IMAGE, ABSENT, LINKED, TABLE, COUNT, LIST = "text", "image", "absent", "linked", "table", "count", "list"
 
 _PAD = "<|image_pad|>"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A text part, or a page where ``page``, with so many facts and filler sentences."""
+    """A text part, or an image where ``page``, with so many facts and filler sentences.
+
+    An image shows lines, or badges, or a table of so many ``values`` beside each label.
+    """
 
     facts: int
     fillers: int = 0
     page: bool = False
+    badges: bool = False
+    values: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,9 @@ class Layout:
     segments: tuple[Segment, ...]
     questions: int  # about facts of the context; at most half of them, or elimination is learnt
     absent: int = 0  # about keys the context does not hold
+    links: int = 0  # statements in text that lead to a fact; each is asked about
+    count: bool = False  # ask how many facts there are
+    listed: bool = False  # ask for all keys
     near: float = 0.0  # share of keys that nearly equal another one
     longest: int = 10  # letters in a one-word key
     plain: bool = False  # values of four digits only
@@ -53,6 +63,7 @@ class Asked:
     fact: int | None
     first: int  # index of the first answer token
     last: int  # index of the end token after the answer
+    hop: tuple[int, ...] = ()  # tokens of the statement that leads to the fact
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,18 @@ class Context:
     asked: tuple[Asked, ...]
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """A question before it is written; ``link`` is the number of the statement that leads to the fact."""
+
+    question: str
+    key: str
+    answer: str
+    kind: str
+    fact: int | None = None
+    link: int | None = None
+
+
 class _Writer:
     """Collects the string and remembers where values stand in it."""
 
@@ -80,32 +103,46 @@ class _Writer:
         self.text = "<|im_start|>"
         self.values: dict[int, int] = {}  # fact -> character offset of its value
         self.cells: dict[int, tuple[int, tuple[int, ...]]] = {}  # fact -> page, cells of its value
+        self.links: dict[int, tuple[int, int]] = {}  # link -> characters of what it leads to, full stop included
         self.pages: list[Page] = []
+        self.order: list[int] = []  # facts as they stand, from the top down
 
-    def write_text(self, rng: Random, facts: list[tuple[int, Fact]], fillers: int) -> None:
+    def write_text(
+        self, rng: Random, facts: list[tuple[int, Fact]], fillers: int, links: list[tuple[int, Link]]
+    ) -> None:
         style = rng.choice(("lines", "running", "running", "wrapped"))
-        items: list[tuple[int, Fact | None]] = [*facts, *[(-1, None)] * fillers]
+        items: list[tuple[int, Fact | Link | None]] = [*facts, *links, *[(-1, None)] * fillers]
         rng.shuffle(items)
         width = rng.randint(24, 60)
-        for place, (number, fact) in enumerate(items):
-            if fact is None:
+        for place, (number, item) in enumerate(items):
+            if item is None:
                 text = language.sentence(rng)
                 self.text += "\n".join(wrap(text, width)) if style == "wrapped" else text
+            elif isinstance(item, Link):
+                start = len(self.text) + item.statement.rindex(item.target)
+                self.text += item.statement
+                self.links[number] = (start, start + len(item.target) if item.badge else len(self.text))
             else:
-                text = language.state(rng, fact, line=style != "running")
-                self.values[number] = len(self.text) + text.rindex(fact.value)
+                text = language.state(rng, item, line=style != "running")
+                self.values[number] = len(self.text) + text.rindex(item.value)
+                self.order.append(number)
                 self.text += text
             if place < len(items) - 1:
                 self.text += " " if style == "running" and rng.random() > 0.12 else "\n"
                 self.text += "\n" if self.text[-1] == "\n" and rng.random() < 0.1 else ""
         self.text += "\n"
 
-    def write_page(self, rng: Random, layout: Layout, facts: list[tuple[int, Fact]], fillers: int) -> None:
+    def write_image(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> None:
+        draw = self._table if segment.values else self._badges if segment.badges else self._lines
+        self.pages.append(draw(rng, layout, segment, facts))
+        self.text += "<|vision_start|>" + _PAD * (layout.rows * layout.columns) + "<|vision_end|>"
+
+    def _lines(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> Page:
         assert layout.style is not None  # a layout with pages has a style
         roomy = layout.columns >= 12
         items = [
             (number, language.state(rng, fact, line=True, sentences=roomy), fact.value) for number, fact in facts
-        ] + [(-1, language.sentence(rng), "") for _ in range(fillers)]
+        ] + [(-1, language.sentence(rng), "") for _ in range(segment.fillers)]
         rng.shuffle(items)
         texts = [(text, number >= 0) for number, text, _ in items]
         page = draw_page(rng, layout.style, texts, layout.rows, layout.columns)
@@ -113,49 +150,126 @@ class _Writer:
             if number >= 0:
                 start = text.rindex(value)
                 self.cells[number] = (len(self.pages), cells[start : start + len(value)])
-        self.pages.append(page)
-        self.text += "<|vision_start|>" + _PAD * (layout.rows * layout.columns) + "<|vision_end|>"
+                self.order.append(number)
+        return page
+
+    def _badges(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> Page:
+        assert layout.style is not None
+        page = draw_badges(rng, layout.style, [(f.key, f.value) for _, f in facts], layout.rows, layout.columns)
+        self._take(page, facts)
+        return page
+
+    def _table(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> Page:
+        assert layout.style is not None
+        wide = segment.values
+        header = [rng.choice(("Name", "Item", "Key", "")), *(fact.column for _, fact in facts[:wide])]
+        lines = [
+            [facts[start][1].key, *(fact.value for _, fact in facts[start : start + wide])]
+            for start in range(0, len(facts), wide)
+        ]
+        page = draw_table(rng, layout.style, header, lines, layout.rows, layout.columns)
+        self._take(page, facts)
+        return page
+
+    def _take(self, page: Page, facts: list[tuple[int, Fact]]) -> None:
+        """The cells of a drawing that shows the values of ``facts`` in their order, and nothing else."""
+        for (number, _), cells in zip(facts, page.cells, strict=True):
+            self.cells[number] = (len(self.pages), cells)
+            self.order.append(number)
+
+
+def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], list[str]]:
+    """The facts of all segments, in their order, and keys that are in none."""
+    number = sum(segment.facts // max(1, segment.values) for segment in layout.segments if not segment.badges)
+    columns = sum(segment.values for segment in layout.segments)
+    wanted = number + columns + layout.absent + layout.links
+    keys = language.draw_keys(rng, wanted, held_out=held_out, longest=layout.longest, near=layout.near)
+    rng.shuffle(keys)
+    facts: list[Fact] = []
+    for segment in layout.segments:
+        if segment.badges:
+            names = rng.sample(COLOURS, segment.facts)
+            columns_of = ["code"]
+        else:
+            names = [keys.pop() for _ in range(segment.facts // max(1, segment.values))]
+            columns_of = [keys.pop() for _ in range(segment.values)] or ["code"]
+        facts += [
+            Fact(name, language.draw_value(rng, plain=layout.plain), column) for name in names for column in columns_of
+        ]
+    return facts, keys
+
+
+def _links(
+    rng: Random, layout: Layout, facts: list[Fact], kinds: list[str], subjects: list[str]
+) -> list[tuple[Link, int]]:
+    """Statements that lead to facts: to badges where there are any, else to facts of a code."""
+    badges = [i for i, kind in enumerate(kinds) if kind == LINKED]
+    choice = badges or [i for i, kind in enumerate(kinds) if kind in (TEXT, IMAGE)]
+    chosen = rng.sample(choice, min(len(choice), layout.links))
+    return [(Link(subject, facts[i].key, bool(badges)), i) for subject, i in zip(subjects, chosen, strict=False)]
 
 
 def _questions(
-    rng: Random, layout: Layout, facts: list[Fact], on_page: list[bool], spare: list[str]
-) -> list[tuple[str, str, str, int | None]]:
-    """Key, answer, kind and fact of each question, in random order."""
-    chosen = rng.sample(range(len(facts)), layout.questions)
-    present: list[tuple[str, str, str, int | None]] = [
-        (facts[i].key, facts[i].value, IMAGE if on_page[i] else TEXT, i) for i in chosen
+    rng: Random, layout: Layout, facts: list[Fact], kinds: list[str], links: list[tuple[Link, int]], spare: list[str]
+) -> list[_Asking]:
+    """The questions, those for all keys aside, in random order."""
+    direct = [i for i, kind in enumerate(kinds) if kind != LINKED]
+    chosen = rng.sample(direct, min(len(direct), layout.questions))
+    asked = [_Asking(facts[i].question, facts[i].key, facts[i].value, kinds[i], i) for i in chosen]
+    asked += [
+        _Asking(link.question, link.subject, facts[i].value, LINKED, i, number)
+        for number, (link, i) in enumerate(links)
     ]
-    missing: list[tuple[str, str, str, int | None]] = [(key, language.ABSENT, ABSENT, None) for key in spare]
-    asked = present + missing
+    for key in spare:
+        fact, kind = Fact(key, language.ABSENT), rng.choice(kinds)
+        if links and rng.random() < 0.5:
+            question = Link(key, "", links[0][0].badge).question
+        elif kind == TABLE:
+            question = Fact(key, "", rng.choice([f.column for f in facts if f.column != "code"])).question
+        else:
+            question = fact.question
+        asked.append(_Asking(question, key, language.ABSENT, ABSENT))
+    if layout.count:
+        asked.append(_Asking("How many facts are there?", "", str(len(facts)), COUNT))
     rng.shuffle(asked)
     return asked
 
 
 def draw_context(rng: Random, layout: Layout, *, held_out: bool = False) -> Context:
     """Draw a context of ``layout``; ``held_out`` takes its keys from the bucket that training never sees."""
-    number = sum(segment.facts for segment in layout.segments)
-    keys = language.draw_keys(rng, number + layout.absent, held_out=held_out, longest=layout.longest, near=layout.near)
-    rng.shuffle(keys)
-    facts = [Fact(key, language.draw_value(rng, plain=layout.plain)) for key in keys[:number]]
-    numbered, on_page = list(enumerate(facts)), []
+    facts, spare = _facts(rng, layout, held_out)
+    kinds = [_kind(segment) for segment in layout.segments for _ in range(segment.facts)]
+    links = _links(rng, layout, facts, kinds, spare[layout.absent :])
+    texts = [place for place, segment in enumerate(layout.segments) if not segment.page]
+    told = [rng.choice(texts) for _ in links] if texts else []
     writer, taken = _Writer(), 0
-    for segment in layout.segments:
+    numbered = list(enumerate(facts))
+    for place, segment in enumerate(layout.segments):
         part = numbered[taken : taken + segment.facts]
         taken += segment.facts
-        on_page += [segment.page] * segment.facts
         if segment.page:
-            writer.write_page(rng, layout, part, segment.fillers)
+            writer.write_image(rng, layout, segment, part)
         else:
-            writer.write_text(rng, part, segment.fillers)
+            here = [(i, links[i][0]) for i, where in enumerate(told) if where == place]
+            writer.write_text(rng, part, segment.fillers, here)
     length = len(writer.text)
-    answers = []
-    for key, answer, kind, fact in _questions(rng, layout, facts, on_page, keys[number:]):
-        writer.text += f"\n{Fact(key, answer).question}<|im_end|>"
+    asked, spans = _questions(rng, layout, facts, kinds, links, spare[: layout.absent]), []
+    if layout.listed:
+        keys = dict.fromkeys(facts[number].key for number in writer.order)
+        asked.append(_Asking("List the keys.", "", ", ".join(keys), LIST))
+    for one in asked:
+        writer.text += f"\n{one.question}<|im_end|>"
         first = len(writer.text)
-        writer.text += answer
-        answers.append((key, answer, kind, fact, first, len(writer.text)))
+        writer.text += one.answer
+        spans.append((first, len(writer.text)))
         writer.text += "<|endoftext|>"
-    return _tokenize(writer, length, facts, on_page, answers)
+    return _tokenize(writer, length, facts, [kind != TEXT for kind in kinds], asked, spans)
+
+
+def _kind(segment: Segment) -> str:
+    if not segment.page:
+        return TEXT
+    return TABLE if segment.values else LINKED if segment.badges else IMAGE
 
 
 def _tokenize(
@@ -163,7 +277,8 @@ def _tokenize(
     length: int,
     facts: list[Fact],
     on_page: list[bool],
-    answers: list[tuple[str, str, str, int | None, int, int]],
+    asking: list[_Asking],
+    spans: list[tuple[int, int]],
 ) -> Context:
     encoding = tokenizer().encode(writer.text)
     ids, starts = encoding.ids, [start for start, _ in encoding.offsets]
@@ -179,9 +294,21 @@ def _tokenize(
             page, cells = writer.cells[number]
             start = page_starts[page]
             places.append(tuple(start + cell if cell >= 0 else -1 for cell in cells))
+    hops = {
+        number: tuple(range(bisect_left(starts, start), bisect_left(starts, end)))
+        for number, (start, end) in writer.links.items()
+    }
     asked = tuple(
-        Asked(key, answer, kind, fact, bisect_left(starts, first), bisect_left(starts, last))
-        for key, answer, kind, fact, first, last in answers
+        Asked(
+            one.key,
+            one.answer,
+            one.kind,
+            one.fact,
+            bisect_left(starts, first),
+            bisect_left(starts, last),
+            () if one.link is None else hops[one.link],
+        )
+        for one, (first, last) in zip(asking, spans, strict=True)
     )
     return Context(
         ids=ids,

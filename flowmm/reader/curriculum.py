@@ -152,12 +152,73 @@ def _papers_levels() -> list[Level]:
     return [draw]
 
 
+def _badges(rng: Random, badges: int, style: int) -> Layout:
+    """Badges on an image, and who wears them among other facts in text."""
+    texts = [Segment(rng.randint(1, 4), rng.randint(0, 5)) for _ in range(rng.randint(1, 2))]
+    segments = _shuffled(rng, *texts, Segment(badges, page=True, badges=True))
+    rows, columns = rng.randint(4, 7), rng.randint(8, 12)
+    return Layout(segments, 1, 1, links=max(1, badges * 2 // 3), rows=rows, columns=columns, style=_style(style))
+
+
+def _chain(rng: Random, facts: int, fillers: int) -> Layout:
+    segments = tuple(Segment(facts, rng.randint(0, fillers)) for _ in range(rng.randint(1, 2)))
+    return Layout(segments, 1, 1, links=max(2, facts // 2), longest=rng.choice((6, 10)), near=rng.choice((0.0, 0.2)))
+
+
+def _linked_levels() -> list[Level]:
+    def either(rng: Random, level: int) -> Layout:
+        if rng.random() < 0.5:
+            return replace(_badges(rng, rng.randint(3, 4 + level), level), plain=rng.random() < 0.3)
+        return _chain(rng, rng.randint(3, 4 + 4 * level), 4 * level)
+
+    return [
+        lambda rng: replace(_chain(rng, 3, 0), plain=True, longest=5, absent=0),
+        lambda rng: replace(_badges(rng, 3, 1), plain=True, absent=0),
+        lambda rng: either(rng, 1),
+        lambda rng: either(rng, 2),
+        lambda rng: either(rng, 3),
+    ]
+
+
+def _table(rng: Random, lines: int, values: int, style: int) -> Layout:
+    """A table, and sometimes a text beside it."""
+    segments = [Segment(lines * values, page=True, values=values)]
+    segments += [Segment(rng.randint(1, 3), rng.randint(0, 4))] * rng.randint(0, 1)
+    rows, columns = rng.randint(lines + 2, lines + 5), rng.randint(8 + values, 12 + values)
+    longest = 6 if values > 2 else 8
+    questions = min(8, (lines * values) // 2)
+    layout = Layout(_shuffled(rng, *segments), questions, 1, longest=longest, rows=rows, columns=columns)
+    return replace(layout, style=_style(style), plain=rng.random() < 0.4)
+
+
+def _table_levels() -> list[Level]:
+    return [
+        lambda rng: replace(_table(rng, rng.randint(2, 3), 1, 1), plain=True),
+        lambda rng: _table(rng, rng.randint(2, 3), 2, 1),
+        lambda rng: _table(rng, rng.randint(3, 5), rng.randint(1, 3), 2),
+        lambda rng: _table(rng, rng.randint(3, 7), rng.randint(1, 3), 3),
+    ]
+
+
+def _prompt_levels() -> list[Level]:
+    """How many facts there are, and all their keys."""
+
+    def draw(rng: Random, most: int) -> Layout:
+        facts = rng.randint(1, most)
+        return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, count=True, listed=True, longest=7)
+
+    return [lambda rng: draw(rng, 4), lambda rng: draw(rng, 8), lambda rng: draw(rng, 16)]
+
+
 READING = "reading"  # the vision tower alone
 TRACKS: dict[str, list[Level]] = {
     "text": _text_levels(),
     "pages": _page_levels(),
     "mixed": _mixed_levels(),
     "papers": _papers_levels(),
+    "linked": _linked_levels(),
+    "tables": _table_levels(),
+    "prompts": _prompt_levels(),
     READING: _reading_levels(),
 }
 STAGES: dict[str, dict[str, float]] = {
@@ -165,6 +226,7 @@ STAGES: dict[str, dict[str, float]] = {
     "reading": {READING: 1.0},
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
+    "wide": {"text": 0.1, READING: 0.1, "papers": 0.25, "linked": 0.25, "tables": 0.2, "prompts": 0.1},
 }
 
 
@@ -199,7 +261,7 @@ class Progress:
 
 def cost(layout: Layout) -> float:
     """About how many tokens a context of ``layout`` costs; a page costs more than its tokens."""
-    total = 22.0 * (layout.questions + layout.absent)
+    total = 22.0 * (layout.questions + layout.absent) + 45 * layout.links
     for segment in layout.segments:
         total += 14 * segment.facts + 10 * segment.fillers
         if segment.page:

@@ -5,6 +5,7 @@ times as fast on a CPU: autocast would cast every activation anew for each linea
 too small to keep the cores busy. The model is passed as the transformers module; nothing here imports transformers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +56,11 @@ class Looks:
 
 @dataclass(frozen=True)
 class TextOutput:
-    """Final hidden states and those after ``middle`` layers, ``[B, L, D]``, and the loss of the supervised head."""
+    """Final hidden states and those after ``middle`` layers, ``[B, L, D]``, and the losses of supervised heads."""
 
     last: Tensor
     middle: Tensor
-    look_loss: Tensor | None
+    look_losses: tuple[Tensor, ...]
 
 
 def _look_loss(x: Tensor, layer: Any, rotation: Rotation, looks: Looks) -> Tensor:
@@ -113,7 +114,7 @@ def _text_layer(x: Tensor, layer: Any, rotation: Rotation) -> Tensor:
 
 
 def read_text(
-    model: Any, embedded: Tensor, positions: Tensor, looks: Looks | None, *, middle: int, looking: int
+    model: Any, embedded: Tensor, positions: Tensor, looks: Mapping[int, Looks], *, middle: int
 ) -> TextOutput:
     """Run the language model.
 
@@ -121,23 +122,22 @@ def read_text(
         model: the transformers language model.
         embedded: ``[B, L, D]`` token embeddings with image embeddings in their places.
         positions: ``[3, B, L]``.
-        looks: supervision of the first head of layer ``looking``, if any.
+        looks: supervision of the first head of some layers, by their index.
         middle: number of layers before the hidden states that the key head reads.
-        looking: index of the supervised layer.
     """
     x = embedded.to(torch.bfloat16)
     cos, sin = model.rotary_emb(embedded, positions)
     half = cos.shape[-1] // 2
     rotation = (cos[:, :, None, :half].to(x.dtype), sin[:, :, None, :half].to(x.dtype))
-    inner, look_loss = x, None
+    inner, missed = x, []
     for index, layer in enumerate(model.layers):
         if index == middle:
             inner = x
-        if looks is not None and index == looking:
-            look_loss = _look_loss(x, layer, rotation, looks)
+        if index in looks:
+            missed.append(_look_loss(x, layer, rotation, looks[index]))
         x = _text_layer(x, layer, rotation)
     last = F.rms_norm(x, (x.shape[-1],), model.norm.weight.to(x.dtype), EPS)
-    return TextOutput(last, inner, look_loss)
+    return TextOutput(last, inner, tuple(missed))
 
 
 def patches(pixels: Tensor) -> Tensor:

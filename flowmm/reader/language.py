@@ -33,15 +33,39 @@ _SPELLED_WORDS = tuple(
 
 @dataclass(frozen=True)
 class Fact:
-    """What a context states: the value of a key."""
+    """What a context states: the value of a key, in a table that of one of its columns."""
 
     key: str
     value: str
+    column: str = "code"
 
     @property
     def question(self) -> str:
         """The question whose answer is the value alone."""
-        return f"What is the code of {self.key}?"
+        return f"What is the {self.column} of {self.key}?"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A statement in text that leads to a fact: who keeps a thing, which badge a person wears."""
+
+    subject: str
+    target: str  # the key of the fact, or the colour of the badge
+    badge: bool
+
+    @property
+    def statement(self) -> str:
+        """The sentence."""
+        if self.badge:
+            return f"{self.subject} wears the {self.target} badge."
+        return f"The keeper of {self.subject} is {self.target}."
+
+    @property
+    def question(self) -> str:
+        """The question whose answer is the value of the fact that it leads to."""
+        if self.badge:
+            return f"What is the badge code of {self.subject}?"
+        return f"What is the code of the keeper of {self.subject}?"
 
 
 def is_held_out(key: str) -> bool:

@@ -26,7 +26,7 @@ from flowmm.reader.forward import Looks
 from flowmm.reader.pages import CELL, CHARACTERS, LINES, SLOTS
 
 MIDDLE = 2  # layers before the states that the key head reads
-LOOKING = 2  # the layer whose first head is supervised
+LOOKING = 2  # the layer whose first head is supervised; where a statement leads on, that of the next layer too
 # Most slots are empty, so the mean over them is small; and what a cell alone cannot tell should not outweigh it.
 _CHARACTERS, _NAME, _VALUE = 4.0, 0.1, 0.5
 _EMPTY_SHARE = 0.2  # of the empty cells that the character loss looks at
@@ -97,10 +97,13 @@ class Trainee(nn.Module):
         if seen is not None:
             flat = embedded.flatten(0, 1).index_copy(0, self._move(batch.pads), seen.flatten(0, 1))
             embedded = flat.view_as(embedded)
-        looks = None
-        if train and batch.look_from.shape[1]:
-            looks = Looks(*(self._move(a) for a in (batch.look_from, batch.look_at, batch.lengths)))
-        output = forward.read_text(model, embedded, self._move(batch.positions), looks, middle=MIDDLE, looking=LOOKING)
+        given = ((batch.look_from, batch.look_at), (batch.then_from, batch.then_at))
+        looks = {
+            LOOKING + step: Looks(self._move(source), self._move(target), self._move(batch.lengths))
+            for step, (source, target) in enumerate(given)
+            if train and source.shape[1]
+        }
+        output = forward.read_text(model, embedded, self._move(batch.positions), looks, middle=MIDDLE)
         states = output.last.flatten(0, 1)[self._move(batch.predicts)]
         weight = model.embed_tokens.weight.to(states.dtype)
         return F.linear(states, weight).float(), output
@@ -125,9 +128,9 @@ class Trainee(nn.Module):
             names = self._move(batch.names)
             name_loss, scores["name"] = _spelled(self.name(states), names, LETTER_CLASSES)
             loss = loss + name_loss
-        if output.look_loss is not None:
-            scores["look"] = output.look_loss.item()
-            loss = loss + 0.5 * output.look_loss
+        for name, missed in zip(("look", "then"), output.look_losses, strict=False):
+            scores[name] = missed.item()
+            loss = loss + 0.5 * missed
         right = (logits.argmax(-1) == targets).cpu().numpy()
         exact = np.ones(len(batch.asked), bool)
         np.logical_and.at(exact, batch.question, right)

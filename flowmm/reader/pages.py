@@ -81,7 +81,7 @@ def _baselines(rng: Random, style: PageStyle, number: int, height: int, size: in
     return [top + place * pitch + size * 0.35 for place in chosen]
 
 
-def _label(labels: NDArray[np.uint8], text: str, xs: Sequence[float], y: float) -> tuple[int, ...]:
+def label(labels: NDArray[np.uint8], text: str, xs: Sequence[float], y: float) -> tuple[int, ...]:
     """Enter a line, its characters centred at ``xs`` and ``y``, into ``labels``, and say which cells it takes.
 
     Lines come from the top down: in a cell that shows an earlier line already, a line goes second.
@@ -100,15 +100,15 @@ def _label(labels: NDArray[np.uint8], text: str, xs: Sequence[float], y: float) 
     return tuple(cells)
 
 
-def _colour(rng: Random, gray: sheet.Gray, tinted: bool) -> NDArray[np.uint8]:
+def coloured(rng: Random, gray: sheet.Gray, tinted: bool) -> NDArray[np.uint8]:
     """Dark ink on light paper, ``[height, width, 3]``; plain black on white for half of the pages."""
     if not tinted or rng.random() < 0.5:
         return np.repeat(gray[..., None], 3, axis=2)
     ink = np.array([rng.randint(0, 70)] * 3) + np.array([rng.randint(0, 40) for _ in range(3)])
     paper = np.array([rng.randint(200, 255)] * 3) - np.array([rng.randint(0, 20) for _ in range(3)])
     table = ink + (paper - ink) * (np.arange(256)[:, None] / 255)
-    coloured: NDArray[np.uint8] = table.astype(np.uint8)[gray]
-    return coloured
+    shown: NDArray[np.uint8] = table.astype(np.uint8)[gray]
+    return shown
 
 
 def draw_page(
@@ -141,12 +141,13 @@ def draw_page(
     for line in lines:
         xs = [x * width / canvas_w for x in sheet.centres(face, size, line)]
         middle = (line.baseline - size * 0.35) * height / canvas_h
-        cells.append(_label(labels, line.text, xs, middle))
-    return Page(_finish(rng, style, gray, width, height), labels, tuple(cells))
+        cells.append(label(labels, line.text, xs, middle))
+    image = Image.fromarray(coloured(rng, gray, style.tinted))
+    return Page(finished(rng, style, image, width, height), labels, tuple(cells))
 
 
-def _finish(rng: Random, style: PageStyle, gray: sheet.Gray, width: int, height: int) -> NDArray[np.uint8]:
-    image = Image.fromarray(_colour(rng, gray, style.tinted))
+def finished(rng: Random, style: PageStyle, image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    """The pixels ``[height, width, 3]`` of a drawing, brought to its size and sometimes blurred."""
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     if rng.random() < style.blurred:

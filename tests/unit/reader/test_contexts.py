@@ -81,3 +81,72 @@ def test_letters_become_classes():
     assert key_letters("Ab C") == [1, 2, 27, 3] + [0] * 8
     assert value_letters("A9Z0") == [1, 36, 26, 27, 0, 0, 0, 0]
     assert max(np.array([value_letters("Z9")]).reshape(-1)) == 36
+
+
+BADGES = Layout(
+    (Segment(2, 1), Segment(4, page=True, badges=True)),
+    1,
+    1,
+    links=3,
+    rows=6,
+    columns=10,
+    style=PageStyle(fonts.standard()),
+)
+
+
+def test_a_badge_question_leads_over_the_colour_to_the_code_on_the_image():
+    context = draw_context(Random(7), BADGES)
+    text = text_of(context, context.ids)
+    linked = [asked for asked in context.asked if asked.kind == "linked"]
+    assert len(linked) == 3
+    for asked in linked:
+        assert asked.fact is not None
+        fact = context.facts[asked.fact]
+        assert asked.answer == fact.value
+        assert text_of(context, [context.ids[place] for place in asked.hop]).strip() == fact.key
+        assert f"{asked.key} wears the {fact.key} badge." in text
+        assert f"What is the badge code of {asked.key}?" in text
+        assert {context.ids[place] for place in context.places[asked.fact]} == {tokens.IMAGE_PAD}
+
+
+def test_a_chain_leads_over_the_keeper_to_a_fact():
+    context = draw_context(Random(8), Layout((Segment(5, 2),), 2, 1, links=2))
+    for asked in [asked for asked in context.asked if asked.kind == "linked"]:
+        assert asked.fact is not None
+        keeper = context.facts[asked.fact].key
+        assert f"The keeper of {asked.key} is {keeper}." in text_of(context, context.ids)
+        assert text_of(context, [context.ids[place] for place in asked.hop]).strip() == f"{keeper}."
+
+
+def test_a_table_is_asked_by_row_and_column():
+    layout = Layout((Segment(6, page=True, values=2),), 3, rows=7, columns=12, style=PageStyle(fonts.standard()))
+    context = draw_context(Random(9), layout)
+    values = {(fact.column, fact.key): fact.value for fact in context.facts}
+    assert len(values) == 6
+    assert len({fact.column for fact in context.facts}) == 2
+    for asked in context.asked:
+        assert asked.fact is not None
+        fact = context.facts[asked.fact]
+        assert f"What is the {fact.column} of {fact.key}?" in text_of(context, context.ids)
+        assert asked.answer == values[fact.column, fact.key]
+
+
+def test_facts_are_counted_and_listed_from_the_top_down():
+    context = draw_context(Random(10), Layout((Segment(4, 2), Segment(3)), 1, count=True, listed=True))
+    answers = {asked.kind: asked.answer for asked in context.asked}
+    text = text_of(context, context.ids[: context.length])
+    assert answers["count"] == "7"
+    listed = answers["list"].split(", ")
+    assert sorted(listed) == sorted(fact.key for fact in context.facts)
+    assert [text.index(key) for key in listed] == sorted(text.index(key) for key in listed)
+
+
+def test_a_place_looks_at_the_statement_that_leads_on_and_then_at_the_value():
+    contexts = [draw_context(Random(11), BADGES)]
+    batch = collate(contexts, BADGES)
+    asked = next(one for one in contexts[0].asked if one.hop)
+    assert asked.fact is not None
+    row = list(batch.look_from[0]).index(asked.first - 1)
+    assert np.flatnonzero(batch.look_at[0, row]).tolist() == list(asked.hop)
+    row = list(batch.then_from[0]).index(asked.first - 1)
+    assert np.flatnonzero(batch.then_at[0, row]).tolist() == [contexts[0].places[asked.fact][0]]

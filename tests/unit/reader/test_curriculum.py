@@ -15,8 +15,8 @@ def test_a_level_asks_at_most_half_of_its_facts_and_its_lines_fit(track, level):
         layout = curriculum.TRACKS[track][level](Random(seed))
         assert layout.questions * 2 <= sum(segment.facts for segment in layout.segments)
         for segment in layout.segments:
-            lines = segment.facts + segment.fillers
-            assert not segment.page or lines * 24 <= layout.rows * CELL
+            lines = 1 + segment.facts // segment.values if segment.values else segment.facts + segment.fillers
+            assert not segment.page or segment.badges or lines * 24 <= layout.rows * CELL
 
 
 def test_a_stage_names_known_tracks():

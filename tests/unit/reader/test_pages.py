@@ -51,8 +51,8 @@ def test_advances_agree_with_what_pdfium_draws():
 
 def test_two_lines_in_one_cell_keep_their_own_slots():
     labels = np.zeros((2, 2, pages.LINES, pages.SLOTS), np.uint8)
-    assert pages._label(labels, "AB", [5.0, 12.0], 3.0) == (0, 0)
-    assert pages._label(labels, "CD", [5.0, 40.0], 27.0) == (0, 1)
+    assert pages.label(labels, "AB", [5.0, 12.0], 3.0) == (0, 0)
+    assert pages.label(labels, "CD", [5.0, 40.0], 27.0) == (0, 1)
     spelled = ["".join(CHARACTERS[i] for i in labels[0, 0, line]).strip() for line in (0, 1)]
     assert spelled == ["AB", "C"]
     assert CHARACTERS[labels[0, 1, 0, 0]] == "D"

@@ -226,7 +226,7 @@ STAGES: dict[str, dict[str, float]] = {
     "reading": {READING: 1.0},
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
-    "wide": {"text": 0.1, READING: 0.1, "papers": 0.25, "linked": 0.25, "tables": 0.2, "prompts": 0.1},
+    "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "linked": 0.12, "tables": 0.08},
 }
 
 

@@ -46,6 +46,17 @@ _TRAINED = (
     "Inconsolata.otf",
     "Cantarell-Regular.otf",
     "LinLibertine_R.otf",
+    "DejaVuSans-Oblique.ttf",
+    "DejaVuSansMono-Oblique.ttf",
+    "DejaVuSerif-Italic.ttf",
+    "LiberationSans-Italic.ttf",
+    "LiberationMono-Italic.ttf",
+    "FreeSansOblique.ttf",
+    "FreeSerifItalic.ttf",
+    "FreeSerifBoldItalic.ttf",
+    "Lato-Italic.ttf",
+    "Carlito-Italic.ttf",
+    "OpenSans-Italic.ttf",
 )
 _STANDARD = (
     "Helvetica",

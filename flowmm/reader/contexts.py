@@ -46,6 +46,7 @@ class Layout:
     count: bool = False  # ask how many facts there are
     listed: bool = False  # ask for all keys
     near: float = 0.0  # share of keys that nearly equal another one
+    strange: float = 0.0  # share of filler sentences in text with words that are spelled
     longest: int = 10  # letters in a one-word key
     plain: bool = False  # values of four digits only
     rows: int = 0  # of each page, in cells
@@ -108,7 +109,7 @@ class _Writer:
         self.order: list[int] = []  # facts as they stand, from the top down
 
     def write_text(
-        self, rng: Random, facts: list[tuple[int, Fact]], fillers: int, links: list[tuple[int, Link]]
+        self, rng: Random, layout: Layout, facts: list[tuple[int, Fact]], fillers: int, links: list[tuple[int, Link]]
     ) -> None:
         style = rng.choice(("lines", "running", "running", "wrapped"))
         items: list[tuple[int, Fact | Link | None]] = [*facts, *links, *[(-1, None)] * fillers]
@@ -116,7 +117,7 @@ class _Writer:
         width = rng.randint(24, 60)
         for place, (number, item) in enumerate(items):
             if item is None:
-                text = language.sentence(rng)
+                text = (language.strange_sentence if rng.random() < layout.strange else language.sentence)(rng)
                 self.text += "\n".join(wrap(text, width)) if style == "wrapped" else text
             elif isinstance(item, Link):
                 start = len(self.text) + item.statement.rindex(item.target)
@@ -188,7 +189,8 @@ def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], lis
     facts: list[Fact] = []
     for segment in layout.segments:
         if segment.badges:
-            names = rng.sample(COLOURS, segment.facts)
+            # Only badges that are counted have colours in common.
+            names = rng.choices(COLOURS[:8], k=segment.facts) if layout.count else rng.sample(COLOURS, segment.facts)
             columns_of = ["code"]
         else:
             names = [keys.pop() for _ in range(segment.facts // max(1, segment.values))]
@@ -229,7 +231,11 @@ def _questions(
         else:
             question = fact.question
         asked.append(_Asking(question, key, language.ABSENT, ABSENT))
-    if layout.count:
+    if layout.count and LINKED in kinds:
+        colour = rng.choice(facts).key
+        number = sum(fact.key == colour for fact in facts)
+        asked.append(_Asking(f"How many {colour} badges are there?", "", str(number), COUNT))
+    elif layout.count:
         asked.append(_Asking("How many facts are there?", "", str(len(facts)), COUNT))
     rng.shuffle(asked)
     return asked
@@ -251,7 +257,7 @@ def draw_context(rng: Random, layout: Layout, *, held_out: bool = False) -> Cont
             writer.write_image(rng, layout, segment, part)
         else:
             here = [(i, links[i][0]) for i, where in enumerate(told) if where == place]
-            writer.write_text(rng, part, segment.fillers, here)
+            writer.write_text(rng, layout, part, segment.fillers, here)
     length = len(writer.text)
     asked, spans = _questions(rng, layout, facts, kinds, links, spare[: layout.absent]), []
     if layout.listed:

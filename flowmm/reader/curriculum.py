@@ -63,6 +63,11 @@ def _text_levels() -> list[Level]:
     def texts(rng: Random) -> tuple[Segment, ...]:
         return tuple(Segment(rng.randint(6, 20), rng.randint(8, 40)) for _ in range(rng.randint(1, 3)))
 
+    def manual(rng: Random) -> Layout:
+        """Few facts in the text of others."""
+        segments = tuple(Segment(rng.randint(2, 8), rng.randint(8, 30)) for _ in range(rng.randint(1, 2)))
+        return Layout(segments, 2, 1, near=0.2, strange=0.8)
+
     return [
         lambda rng: Layout((Segment(3),), 1, longest=5, plain=True),
         lambda rng: Layout((Segment(5),), 2, longest=8, plain=True),
@@ -71,6 +76,7 @@ def _text_levels() -> list[Level]:
         lambda rng: Layout((Segment(rng.randint(18, 30), rng.randint(4, 12)),), 9, 2, near=0.2),
         lambda rng: Layout((Segment(rng.randint(24, 40), rng.randint(20, 50)),), 12, 2, near=0.2),
         lambda rng: Layout(texts(rng), 3, 1, near=0.2),
+        lambda rng: manual(rng) if rng.random() < 0.4 else Layout(texts(rng), 3, 1, near=0.2, strange=0.1),
     ]
 
 
@@ -201,10 +207,14 @@ def _table_levels() -> list[Level]:
 
 
 def _prompt_levels() -> list[Level]:
-    """How many facts there are, and all their keys."""
+    """How many facts or badges of a colour there are, and all keys."""
 
     def draw(rng: Random, most: int) -> Layout:
         facts = rng.randint(1, most)
+        if rng.random() < 0.3:
+            badges = tuple(Segment(min(12, 1 + facts), page=True, badges=True) for _ in range(rng.randint(1, 2)))
+            rows, columns = rng.randint(7, 10), rng.randint(10, 13)
+            return Layout(badges, 0, count=True, rows=rows, columns=columns, style=_style(2))
         return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, count=True, listed=True, longest=7)
 
     return [lambda rng: draw(rng, 4), lambda rng: draw(rng, 8), lambda rng: draw(rng, 16)]
@@ -227,6 +237,8 @@ STAGES: dict[str, dict[str, float]] = {
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
     "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "linked": 0.12, "tables": 0.08},
+    "wider": {"text": 0.1, READING: 0.2, "pages": 0.12, "mixed": 0.1, "papers": 0.13, "linked": 0.2}
+    | {"tables": 0.1, "prompts": 0.05},
 }
 
 

@@ -175,3 +175,25 @@ def sentence(rng: Random) -> str:
     if form < 19:
         return f"In {_number(rng)} the {noun} {verb} {where} the {place}."
     return f"{made_up_word(rng, rng.randint(3, 8))} {acts} the {noun} {where} the {place}."
+
+
+def strange_sentence(rng: Random) -> str:
+    """A filler sentence as in documents of others: many of its words are spelled, with signs and numbers among them."""
+    words = []
+    for word in sentence(rng)[:-1].split(" "):
+        if rng.random() < 0.5:
+            word = made_up_word(rng, rng.randint(2, 9)).lower()
+        form = rng.random()
+        if form < 0.06:
+            word = f"({word})"
+        elif form < 0.1:
+            word = f'"{word}"'
+        elif form < 0.14:
+            word = f"{word}-{made_up_word(rng, rng.randint(2, 6)).lower()}"
+        elif form < 0.2:
+            word = f"{word}{rng.choice((',', ';', ':'))}"
+        elif form < 0.24:
+            word = _number(rng)
+        words.append(word)
+    text = " ".join(words)
+    return text[0].upper() + text[1:] + rng.choice((".", ".", ".", "", ":"))

@@ -150,3 +150,20 @@ def test_a_place_looks_at_the_statement_that_leads_on_and_then_at_the_value():
     assert np.flatnonzero(batch.look_at[0, row]).tolist() == list(asked.hop)
     row = list(batch.then_from[0]).index(asked.first - 1)
     assert np.flatnonzero(batch.then_at[0, row]).tolist() == [contexts[0].places[asked.fact][0]]
+
+
+def test_badges_of_a_colour_are_counted():
+    layout = Layout(
+        (Segment(8, page=True, badges=True),), 0, count=True, rows=8, columns=12, style=PageStyle(fonts.standard())
+    )
+    for seed in range(5):
+        context = draw_context(Random(seed), layout)
+        (asked,) = context.asked
+        colour = text_of(context, context.ids).split("How many ")[1].split(" ")[0]
+        assert asked.answer == str(sum(fact.key == colour for fact in context.facts))
+
+
+def test_strange_sentences_hold_words_that_are_spelled():
+    context = draw_context(Random(12), Layout((Segment(1, 30),), 0, strange=1.0))
+    plain = draw_context(Random(12), Layout((Segment(1, 30),), 0))
+    assert len(context.ids) > 1.5 * len(plain.ids)

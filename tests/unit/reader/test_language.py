@@ -33,3 +33,11 @@ def test_a_statement_ends_with_the_value():
     fact = Fact("Lufe North", "K7Q2")
     for seed in range(40):
         assert language.state(Random(seed), fact, line=False).endswith(" K7Q2.")
+
+
+def test_a_strange_sentence_never_reads_as_a_fact():
+    rng = Random(3)
+    for _ in range(2000):
+        text = language.strange_sentence(rng)
+        assert "\n" not in text
+        assert not any(word.endswith(":") and word[0].isupper() for word in text.split(" ")[:-1][1:])

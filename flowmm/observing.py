@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
@@ -56,6 +56,34 @@ class MethodObserve(Observe):
     """What a method observes, itself and through a scout."""
 
     scout: Scout | None = None
+
+
+Pass = TypeVar("Pass", Reconstruct, Probes)
+
+
+def fewest(wanted: Sequence[Pass | None]) -> list[Pass]:
+    """The fewest passes that show what each of ``wanted`` asks for; None asks for nothing."""
+    passes: list[Pass] = []
+    for one in sorted((one for one in wanted if one is not None), key=lambda one: -one.queries):
+        for number, known in enumerate(passes):
+            both = known.model_copy(update={"relative": True}) if _relative(one) else known
+            if covers(both, one):
+                passes[number] = both
+                break
+        else:
+            passes.append(one)
+    return passes
+
+
+def covers(done: Reconstruct | Probes, wanted: Reconstruct | Probes) -> bool:
+    """Whether one pass shows all that another would: they may differ in what is kept of it."""
+    kept = {"queries", "relative"}
+    enough = wanted.queries in (0, done.queries) and _relative(done) >= _relative(wanted)
+    return enough and done.model_dump(exclude=kept) == wanted.model_dump(exclude=kept)
+
+
+def _relative(one: Reconstruct | Probes) -> bool:
+    return isinstance(one, Reconstruct) and one.relative
 
 
 def joined(observes: Sequence[Observe]) -> Observe:

@@ -97,7 +97,7 @@ def machine(device: str) -> str:
     """Hardware and versions in one line."""
     import torch
 
-    from flowmm.contexts import versions
+    from flowmm.readings import versions
 
     found = ", ".join(f"{name} {number}" for name, number in versions().items())
     cpu = f"{os.cpu_count()} cores of {_processor()}, {torch.get_num_threads()} threads, {_memory()}"

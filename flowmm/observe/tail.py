@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,9 @@ class Recorder:
         tail: how many of the context's last queries to keep as reference queries.
         cumulative: also sum the attention every slot receives from all queries (H2O).
         flow: also measure the flow; nothing is measured when the context has only one modality.
-        sample: how many more queries to keep, drawn evenly over the whole context, the same tokens in every layer.
-        seed: of that draw.
+        sample: how many more queries to keep, drawn evenly over the whole context, the same tokens in every layer; of
+            several numbers each gets its own draw.
+        seed: of the draws.
     """
 
     def __init__(
@@ -30,12 +33,14 @@ class Recorder:
         tail: int = 32,
         cumulative: bool = False,
         flow: bool = True,
-        sample: int = 0,
+        sample: int | Sequence[int] = 0,
         seed: int = 0,
     ) -> None:
         self._visual = modality == Modality.VISUAL
         self._first_kept = max(0, modality.shape[0] - tail)
-        self._sampled = drawn_evenly(modality.shape[0], sample, seed)
+        counts = (sample,) if isinstance(sample, int) else sample
+        draws = (drawn_evenly(modality.shape[0], count, seed).tolist() for count in counts)
+        self._sampled = torch.tensor(sorted({token for draw in draws for token in draw}), dtype=torch.int64)
         self._cumulative = cumulative
         self._flow = flow and bool(self._visual.any()) and not bool(self._visual.all())
         self._sets = key_sets(self._visual) if self._flow else None

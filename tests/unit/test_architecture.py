@@ -19,8 +19,8 @@ LEVELS = {
     | {"scores"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "chosen", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
-    5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "scouting", "selfcheck"}
-    | {"sessions"},
+    5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "readings", "scouting"}
+    | {"selfcheck", "sessions"},
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 ALONE = 4  # modules of this level do not import each other either

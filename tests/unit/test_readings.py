@@ -1,0 +1,84 @@
+"""What several methods see of one reading is what each of them would have seen of its own."""
+
+import pytest
+import torch
+
+from flowmm import readings
+from flowmm.bench.filler import filler
+from flowmm.errors import UsageError
+from flowmm.hf.prompt import context_prompt
+from flowmm.hf.shapes import load_shape
+from flowmm.observing import Observe, Probes, Reconstruct, fewest
+
+ALL = {
+    "snapkv": Observe(tail=8, sample=6),
+    "h2o": Observe(tail=0, sample=10, cumulative=True),
+    "kvzip": Observe(tail=0, sample=0, reconstruct=Reconstruct(chunk=300)),
+    "kvzip-plus": Observe(tail=0, sample=0, reconstruct=Reconstruct(chunk=300, relative=True)),
+    "matching": Observe(tail=0, sample=0, reconstruct=Reconstruct(chunk=300, queries=5)),
+    "small chunks": Observe(tail=4, sample=6, reconstruct=Reconstruct(chunk=200, queries=5)),
+    "probes": Observe(tail=0, sample=0, probes=Probes(requests=["List the keys."], longest=3, queries=2)),
+}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_shape("qwen2_5_vl-tiny")
+
+
+@pytest.fixture(scope="module")
+def prompt(tiny):
+    return context_prompt(filler(tiny, 400), tiny)
+
+
+@pytest.fixture(scope="module")
+def together(tiny, prompt):
+    return readings.full_caches(prompt, tiny, ALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_method_gets_the_evidence_of_a_reading_of_its_own(name, together, tiny, prompt):
+    alone = readings.full_caches(prompt, tiny, {name: ALL[name]})[name]
+    for found, expected in zip(together[name].evidence, alone.evidence, strict=True):
+        assert list(found.observed) == list(expected.observed)
+        pairs = [(found.observed[key], expected.observed[key]) for key in expected.observed]
+        fields = ("queries", "query_index", "cumulative", "sample", "sample_index", "asking")
+        pairs += [(getattr(found, field), getattr(expected, field)) for field in fields]
+        for one, other in pairs:
+            assert (one is None) == (other is None)
+            if other is not None:
+                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_the_context_is_read_once_and_each_pass_is_made_once(tiny, prompt, monkeypatch):
+    counts = dict.fromkeys(("prefill", "reconstruct", "replayed"), 0)
+
+    def counting(name):
+        real = getattr(readings, name)
+
+        def counted(*given, **named):
+            counts[name] += 1
+            return real(*given, **named)
+
+        monkeypatch.setattr(readings, name, counted)
+
+    for name in counts:
+        counting(name)
+    caches = readings.full_caches(prompt, tiny, ALL)
+    assert counts == {"prefill": 1, "reconstruct": 2, "replayed": 1}
+    assert len({id(cache.layers) for cache in caches.values()}) == 1
+    assert [name for name in ALL if "probes" in caches[name].provenance.seconds] == ["probes"]
+
+
+def test_passes_that_differ_in_what_is_kept_are_one_pass():
+    wanted = [Reconstruct(), None, Reconstruct(queries=5), Reconstruct(relative=True), Reconstruct(chunk=9)]
+    assert fewest(wanted) == [Reconstruct(queries=5, relative=True), Reconstruct(chunk=9)]
+
+
+def test_different_draws_of_queries_are_different_passes():
+    assert fewest([Reconstruct(queries=5), Reconstruct(queries=6)]) == [Reconstruct(queries=6), Reconstruct(queries=5)]
+
+
+def test_a_gate_that_is_not_there_is_said_by_the_name_of_the_method(tiny, prompt):
+    with pytest.raises(UsageError, match="method fast looks through a gate"):
+        readings.full_caches(prompt, tiny, {"fast": Observe(gate=True)})

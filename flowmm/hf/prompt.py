@@ -21,7 +21,7 @@ from flowmm.hf.loading import LoadedModel
 from flowmm.records import Part, Span
 
 _CONTEXT, _QUESTION = "FLOWMM-CONTEXT-ENDS-HERE", "FLOWMM-QUESTION-GOES-HERE"
-_ANCHOR = "\n"  # what the context ends with; segments are tokenised behind it, as they will stand in the whole
+ANCHOR = "\n"  # what the context ends with; segments are tokenised behind it, as they will stand in the whole
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,14 @@ def context_prompt(
         length = end
         if progress is not None:
             progress(done + 1, len(parts))
-    pieces.append(_template_piece(encode(loaded, _ANCHOR)))
+    pieces.append(_template_piece(encode(loaded, ANCHOR)))
     return Prompt(tuple(pieces), tuple(spans))
+
+
+def template_prompt(loaded: LoadedModel, *, system: str | None = None) -> Prompt:
+    """What a context is without any part: only what the chat template writes around one."""
+    head = _template_piece(_head_ids(loaded, frame_of(loaded, system).before_text))
+    return Prompt((head, _template_piece(encode(loaded, ANCHOR))), ())
 
 
 def question_ids(question: str, loaded: LoadedModel) -> list[int]:
@@ -101,8 +107,8 @@ def question_ids(question: str, loaded: LoadedModel) -> list[int]:
 def encode(loaded: LoadedModel, text: str) -> list[int]:
     """Tokens of a segment as it stands behind a newline (some tokenizers put a blank before a text's first word)."""
     tokenize = loaded.tokenizer
-    anchor = tokenize(_ANCHOR, add_special_tokens=False).input_ids
-    ids = tokenize(_ANCHOR + text, add_special_tokens=False).input_ids
+    anchor = tokenize(ANCHOR, add_special_tokens=False).input_ids
+    ids = tokenize(ANCHOR + text, add_special_tokens=False).input_ids
     if ids[: len(anchor)] == anchor:
         return list(ids[len(anchor) :])
     return list(tokenize(text, add_special_tokens=False).input_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowmm.hf.hub import READER
@@ -30,3 +31,8 @@ def load_chosen_model(model: ModelOptions) -> LoadedModel:
 def chosen_model(model: ModelOptions) -> str:
     """What to read documents with: the flag, else FLOWMM_MODEL, else the embedded reader."""
     return model.name or os.environ.get("FLOWMM_MODEL") or READER
+
+
+def called(model: str) -> str:
+    """A model's name as documents should have it: of a folder the last part."""
+    return Path(model).name if model != READER and Path(model).is_dir() else model

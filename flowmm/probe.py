@@ -23,7 +23,7 @@ _TOLERANCE = {"float32": 0.005, "float16": 0.02, "bfloat16": 0.06}
 def take_probe(cache: ContextCache, loaded: LoadedModel, kv_dtype: str) -> Probe:
     """Ask the fixed question of a cache as it will come back from a file of ``kv_dtype``."""
     token_ids = question_ids(QUESTION, loaded)
-    top = _logits(_rounded(cache, kv_dtype), loaded, token_ids).topk(_TOP)
+    top = _logits(rounded(cache, kv_dtype), loaded, token_ids).topk(_TOP)
     return Probe(tuple(token_ids), tuple(top.indices.tolist()), tuple(top.values.tolist()))
 
 
@@ -42,7 +42,12 @@ def _logits(cache: ContextCache, loaded: LoadedModel, token_ids: list[int]) -> T
     return decoder.feed(ids, torch.ones_like(ids, dtype=torch.bool))[0].cpu()
 
 
-def _rounded(cache: ContextCache, kv_dtype: str) -> ContextCache:
+def rounded(cache: ContextCache, kv_dtype: str) -> ContextCache:
+    """The cache as it comes back from a file of ``kv_dtype``.
+
+    Raises:
+        UsageError: a value is too large for the precision.
+    """
     codec = CODECS[kv_dtype]
 
     def through(slots: Tensor) -> Tensor:

@@ -74,15 +74,25 @@ def save(
 
 
 def stored_dtype(cache: ContextCache, kv_dtype: str | None) -> str:
-    """The precision a cache is stored in: the one asked for, else its own, with float32 going to bf16.
+    """The precision a cache is stored in, see :func:`file_dtype`."""
+    return file_dtype(cache.layers[0].keys.dtype, kv_dtype)
+
+
+def file_dtype(computed: torch.dtype, kv_dtype: str | None) -> str:
+    """The precision of a file: the one asked for, else the one computed in, with float32 going to bf16.
 
     Raises:
         UnknownNameError: no such precision.
     """
-    name = kv_dtype or _DEFAULT_KV_DTYPE[cache.layers[0].keys.dtype]
+    name = kv_dtype or _DEFAULT_KV_DTYPE[computed]
     if name not in CODECS:
         raise UnknownNameError("kv dtype", name, CODECS)
     return name
+
+
+def stored_bytes(cache: ContextCache, kv_dtype: str) -> int:
+    """Bytes of all tensors in a file of a cache, its evidence included if it has any."""
+    return sum(spec[2] for spec in tensor_specs(_document(cache, kv_dtype)).values())
 
 
 def load(path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | None = None) -> ContextCache:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flowmm.bench.cost_report import Cost, CostReport, median
 from flowmm.bench.markdown import check_document, cost_section, rewrite
 from flowmm.bench.memory import watch_memory
-from flowmm.chosen import chosen_model, load_chosen_model
+from flowmm.chosen import called, chosen_model, load_chosen_model
 from flowmm.errors import FlowmmError, UsageError
-from flowmm.hf.hub import READER
 from flowmm.hf.shapes import check_shape, load_shape
 from flowmm.plan import Progress
 from flowmm.profiles import Method, load_method, load_profile, method_names
@@ -59,7 +58,7 @@ def bench_cost(
     """
     _check(shape, model, tokens, keep, repeat)
     chosen = [load_method(name) for name in (method_names() if methods is None else methods)]
-    subject = shape or _called(chosen_model(model))
+    subject = shape or called(chosen_model(model))
     check_document(markdown, f"cost {subject}")
     tell = progress or (lambda phase, done, total: None)
     tell("model", 0, 1)
@@ -203,8 +202,3 @@ def _check(shape: str | None, model: ModelOptions, tokens: int, keep: float, rep
             raise UsageError(f"{name} {number}: is less than 1", "Give a number of at least 1.")
     if not 0 < keep <= 1:
         raise UsageError(f"--keep {keep}: is not above 0 and at most 1", "0.1 or 10% keeps a tenth.")
-
-
-def _called(model: str) -> str:
-    """A model's name as documents should have it: of a folder the last part."""
-    return Path(model).name if model != READER and Path(model).is_dir() else model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 from flowmm.bench.cost_report import STAGES, CostReport
@@ -62,7 +63,7 @@ def cost_section(report: CostReport, command: str) -> str:
         "seconds over those of the plain prefill before them; the run with the median of "
         f"{report.repeat}. A plain prefill peaks at {_gigabytes(report.plain_memory_bytes)}, the model included.",
         "",
-        *_table(columns, rows),
+        *table(columns, rows),
         *(f"\n`{method}` was not measured: {why}." for method, why in report.refused.items()),
     ]
     return "\n".join(lines)
@@ -88,7 +89,7 @@ def refit_section(report: RefitReport, command: str) -> str:
         '"before it" is score, budget and selection. Without a layer the process takes '
         f"{_gigabytes(report.memory_before_bytes)}.",
         "",
-        *_table(columns, [row]),
+        *table(columns, [row]),
     ]
     return "\n".join(lines)
 
@@ -125,5 +126,6 @@ def _gigabytes(count: int | None) -> str:
     return "not known" if count is None else f"{count / 1e9:.2f} GB"
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines of a table."""
     return [f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *rows)]

@@ -2,10 +2,11 @@
 
 import pytest
 
-from flowmm.bench.cost import _called, bench_cost
+from flowmm.bench.cost import bench_cost
 from flowmm.bench.cost_report import STAGES, Cost, CostReport, median
 from flowmm.bench.filler import filler
 from flowmm.bench.memory import watch_memory
+from flowmm.chosen import called
 from flowmm.context import Modality
 from flowmm.errors import UnknownNameError, UsageError
 from flowmm.hf.prompt import context_prompt
@@ -85,9 +86,9 @@ def test_a_method_that_cannot_be_used_here_is_named_and_the_others_are_measured(
 def test_a_folder_is_called_by_its_last_part_and_the_reader_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "flowmm" / "reader").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert _called(str(tmp_path / "flowmm")) == "flowmm"
-    assert _called("flowmm/reader") == "flowmm/reader"
-    assert _called("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert called(str(tmp_path / "flowmm")) == "flowmm"
+    assert called("flowmm/reader") == "flowmm/reader"
+    assert called("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 def refusing_hae(_, method):

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from flowmm.bench.cost_report import CostReport as CostReport
     from flowmm.bench.make import MadeSuite as MadeSuite
     from flowmm.bench.make import make_suite as make_suite
+    from flowmm.bench.quality import bench_quality as bench_quality
+    from flowmm.bench.quality_order import OrderReport as OrderReport
+    from flowmm.bench.quality_order import bench_order as bench_order
+    from flowmm.bench.quality_plan import QualityOptions as QualityOptions
+    from flowmm.bench.quality_report import QualityReport as QualityReport
     from flowmm.bench.refit import bench_refit as bench_refit
     from flowmm.bench.refit_report import RefitReport as RefitReport
     from flowmm.calibrate import calibrate_model as calibrate_model
@@ -52,6 +57,10 @@ _NAMES = {
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
     "bench.make": ("MadeSuite", "make_suite"),
+    "bench.quality": ("bench_quality",),
+    "bench.quality_order": ("OrderReport", "bench_order"),
+    "bench.quality_plan": ("QualityOptions",),
+    "bench.quality_report": ("QualityReport",),
     "bench.refit": ("bench_refit",),
     "bench.refit_report": ("RefitReport",),
     "calibrate": ("calibrate_model",),

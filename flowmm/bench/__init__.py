@@ -1,1 +1,1 @@
-"""Measurements, each of which ends in a report: what methods cost, what a refit costs."""
+"""Measurements, each of which ends in a report: what methods cost, how well they answer, what a refit costs."""

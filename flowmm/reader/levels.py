@@ -64,11 +64,12 @@ def text_levels() -> list[Level]:
     def manual(rng: Random) -> Layout:
         """Few facts in the text of others."""
         segments = tuple(Segment(rng.randint(2, 8), rng.randint(8, 30)) for _ in range(rng.randint(1, 2)))
-        return Layout(segments, 2, 1, near=0.2, strange=0.8)
+        return Layout(segments, min(2, segments[0].facts // 2), 1, near=0.2, strange=0.8)
 
     def lengthy(rng: Random) -> Layout:
         segments = tuple(Segment(rng.randint(2, 16), rng.randint(10, 50)) for _ in range(rng.randint(2, 5)))
-        return Layout(segments, 4, 2, near=rng.choice((0.2, 0.5)), strange=rng.choice((0.1, 0.6)))
+        asked = min(4, sum(segment.facts for segment in segments) // 2)
+        return Layout(segments, asked, 2, near=rng.choice((0.2, 0.5)), strange=rng.choice((0.1, 0.6)))
 
     return [
         lambda rng: Layout((Segment(3),), 1, longest=5, plain=True),
@@ -277,7 +278,8 @@ def _tables(rng: Random, tables: int, lines: int, values: int) -> Layout:
     drawn = [Segment(lines * values, page=True, values=values)] * tables
     texts = [Segment(rng.randint(0, 3), rng.randint(4, 30)) for _ in range(rng.randint(1, 2))]
     rows, columns = rng.randint(lines + 2, lines + 4), rng.randint(9 + values, 12 + values)
-    layout = Layout(_shuffled(rng, *drawn, *texts), 8, 2, longest=6, rows=rows, columns=columns, style=_style(3))
+    asked = min(8, tables * lines * values // 2)
+    layout = Layout(_shuffled(rng, *drawn, *texts), asked, 2, longest=6, rows=rows, columns=columns, style=_style(3))
     return replace(layout, plain=rng.random() < 0.2, strange=0.3)
 
 

@@ -40,8 +40,9 @@ class Architecture:
     shared_heads: int = 2
     inner: int = 512
     vision_width: int = 128
-    vision_depth: int = 4
+    vision_depth: int = 6
     vision_heads: int = 4
+    vision_ratio: int = 4  # inner width of the tower's perceptrons over its width
     rope_theta: float = 10_000.0
     # Width gets the many slow frequencies, so that a cell finds its neighbours in the row.
     rope_sections: tuple[int, int, int] = field(default=(2, 2, 28))
@@ -76,7 +77,7 @@ def build(size: Architecture, seed: int) -> Qwen2VLForConditionalGeneration:
             "embed_dim": size.vision_width,
             "hidden_size": size.hidden,
             "num_heads": size.vision_heads,
-            "mlp_ratio": 2,
+            "mlp_ratio": size.vision_ratio,
             "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,

@@ -48,6 +48,12 @@ class Architecture:
     rope_sections: tuple[int, int, int] = field(default=(2, 2, 28))
 
 
+def architecture_of(model: Qwen2VLForConditionalGeneration) -> Architecture:
+    """The sizes of a reader; earlier ones had a smaller vision tower."""
+    vision = model.config.vision_config
+    return Architecture(vision_depth=vision.depth, vision_ratio=vision.mlp_ratio)
+
+
 def build(size: Architecture, seed: int) -> Qwen2VLForConditionalGeneration:
     """A freshly initialised reader in float32."""
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Puts the weights of a smaller reader into a larger one that computes the same, so that a run can go on with more room.
+"""Puts the weights of a smaller reader into a larger one that computes the same, so that a run goes on with more room.
 
 (Net2Net, arXiv 1511.05641.) What is new is wired in with zeros on its way out: whole layers, and the added inner width
 of a perceptron. It learns as soon as a gradient reaches those zeros.

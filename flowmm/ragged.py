@@ -35,6 +35,11 @@ def padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     return result
 
 
+def owners(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """``[sum(lengths)]`` int64: the head of each slot."""
+    return torch.repeat_interleave(torch.tensor(lengths, dtype=torch.int64, device=device))
+
+
 def slots_problem(position: Tensor, lengths: Tensor, num_tokens: int, bias: Tensor | None = None) -> str | None:
     """Say what is wrong with a layer's slots, or None.
 

@@ -19,9 +19,10 @@ from flowmm.contexts import read_prompt
 from flowmm.errors import FlowmmError
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import template_prompt
+from flowmm.layer_tensors import rounded
 from flowmm.observe.gate import Gate
 from flowmm.observing import Observe
-from flowmm.probe import rounded
+from flowmm.packing import PACKINGS
 from flowmm.profiles import Method, ModelProfile
 from flowmm.readings import full_caches
 from flowmm.records import Answer, Generation, Part, Source
@@ -138,7 +139,7 @@ class ContextRun:
         small = replace(full, evidence=None) if method is None else self._compressed(full, method, key.keep)
         compressed = perf_counter()
         if method is not None or key.name == QUANTISED:
-            small = rounded(small, key.kv_dtype)
+            small = rounded(small, PACKINGS[key.kv_dtype])
         settings = Generation(max_new_tokens=subject.max_new_tokens, batch=max(1, len(questions)))
         answering = perf_counter()
         answers = list(Session(small, subject.loaded).ask_all([asked.question for asked in questions], settings))

@@ -14,6 +14,7 @@ from flowmm.bench.suite import Suite
 from flowmm.bench.suite_hash import suite_hash
 from flowmm.chosen import called, chosen_model
 from flowmm.errors import FlowmmError, UnknownNameError, UsageError
+from flowmm.packing import PACKINGS
 from flowmm.profiles import Method, ModelProfile, load_method, method_names
 from flowmm.records import ModelOptions
 
@@ -113,7 +114,6 @@ def all_keys(subject: Subject, options: QualityOptions) -> list[Key]:
     """All that is measured on each context, in the order in which it is reported."""
     import torch
 
-    from flowmm.codecs import CODECS
     from flowmm.hf.loading import DTYPES
     from flowmm.rules import build_rules
     from flowmm.store import file_dtype
@@ -126,7 +126,7 @@ def all_keys(subject: Subject, options: QualityOptions) -> list[Key]:
         for name, method in subject.methods.items()
         for share in (options.keep if build_rules(method).budget.counted else (1.0,))
     ]
-    keys = control_keys(options.keep, own, list(CODECS)) + [Key("compressed", *one) for one in compressed]
+    keys = control_keys(options.keep, own, list(PACKINGS)) + [Key("compressed", *one) for one in compressed]
     if options.question_aware:
         keys += [Key("question_aware", FULL, None, own), *(Key("question_aware", *one) for one in compressed)]
     return keys

@@ -112,12 +112,16 @@ def rounded(cache: ContextCache, packing: Packing) -> ContextCache:
 def rounded_layer(layer: LayerCache, packing: Packing, num_tokens: int) -> LayerCache:
     """The same of one layer of a context of ``num_tokens``."""
     geometry = layer_geometry_of(layer, packing, num_tokens)
-    slots = _unpacked(_packed(layer, geometry, packing), geometry, packing)
-    living = ~layer.padding
+    slots, living = _unpacked(_packed(layer, geometry, packing), geometry, packing), ~layer.padding
     found = {part: getattr(layer, part).clone() for part in PARTS}
     for part, one in found.items():
         one[living] = slots[part].to(one.dtype)
     return replace(layer, keys=found["keys"], values=found["values"])
+
+
+def rounded_keys(layer: LayerCache, packing: Packing, num_tokens: int) -> LayerCache:
+    """A layer whose keys are as they come back from a file, and whose values are as they were."""
+    return replace(rounded_layer(layer, packing, num_tokens), values=layer.values)
 
 
 def _packed(layer: LayerCache, geometry: LayerGeometry, packing: Packing) -> dict[str, Tensor]:

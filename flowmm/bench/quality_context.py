@@ -136,7 +136,7 @@ class ContextRun:
         method = None if key.keep is None else subject.methods.get(key.name)
         full = caches[_PLAIN if method is None else method.name]
         began = perf_counter()
-        small = replace(full, evidence=None) if method is None else self._compressed(full, method, key.keep)
+        small = replace(full, evidence=None) if method is None else self._compressed(full, method, key)
         compressed = perf_counter()
         if method is not None or key.name == QUANTISED:
             small = rounded(small, PACKINGS[key.kv_dtype])
@@ -160,10 +160,10 @@ class ContextRun:
             asked=tuple(_marked(asked, found, evidence.get(asked.id), small) for asked, found in marked),
         )
 
-    def _compressed(self, full: ContextCache, method: Method, keep: float | None) -> ContextCache:
-        counted = build_rules(method).budget.counted
-        subject = self._subject
-        return compress(full, method, profile=subject.profile, keep=keep if counted else None, seed=subject.seed)
+    def _compressed(self, full: ContextCache, method: Method, key: Key) -> ContextCache:
+        keep = key.keep if build_rules(method).budget.counted else None
+        profile, seed = self._subject.profile, self._subject.seed
+        return compress(full, method, profile=profile, keep=keep, seed=seed, packing=PACKINGS[key.kv_dtype])
 
 
 def _marked(asked: SuiteQuestion, found: Answer, tokens: list[int] | None, small: ContextCache) -> Asked:

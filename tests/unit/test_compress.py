@@ -7,9 +7,13 @@ import torch
 
 from flowmm.compress import DEFAULT_KEEP, METHODS, compress
 from flowmm.context import Modality
+from flowmm.diagnostics import diagnose
 from flowmm.errors import UsageError
+from flowmm.layer_tensors import rounded
+from flowmm.packing import PACKINGS
 from flowmm.profiles import load_method, load_profile, method_names
 from flowmm.records import LayerFlow
+from flowmm.refit import Refit
 from flowmm.rotation import Rotation
 from flowmm.validation import Rule
 from tests.unit.plain_layers import random_context
@@ -254,3 +258,38 @@ def test_modalities_are_counted_by_name():
     kept = small(keep_tokens=60).provenance.compression.layers[0].kept
     assert kept == {"text": 2 * 36, "visual": 2 * 20, "template": 2 * 4}
     assert set(kept) == {modality.name.lower() for modality in Modality}
+
+
+def test_the_refit_sees_keys_as_they_come_back_from_the_file_and_leaves_them_unrounded():
+    method = load_method("knorm").model_copy(update={"refit": {}})
+    context = random_context(200)
+    plain = compress(context, method, profile=PROFILE, keep=0.3)
+    coarse = compress(context, method, profile=PROFILE, keep=0.3, packing=PACKINGS["int3"])
+    for one, other in zip(plain.layers, coarse.layers, strict=True):
+        assert torch.equal(one.keys, other.keys)
+        assert torch.equal(one.position, other.position)
+    assert any(
+        not torch.equal(one.values, other.values) for one, other in zip(plain.layers, coarse.layers, strict=True)
+    )
+
+
+def test_values_fitted_to_rounded_keys_lose_less_once_the_keys_are_rounded():
+    method = load_method("knorm").model_copy(update={"refit": {"bias": False}})
+    context = random_context(200)
+
+    def error(packing):
+        """Of keys of three bits and values as they were fitted."""
+        small = compress(context, method, profile=PROFILE, keep=0.5, packing=packing)
+        keys = rounded(small, PACKINGS["int3"]).layers
+        layers = tuple(replace(one, keys=other.keys) for one, other in zip(small.layers, keys, strict=True))
+        return diagnose(context, replace(small, layers=layers), Refit(), 0).error_mean
+
+    assert error(PACKINGS["int3"]) < error(None)
+
+
+def test_what_was_lost_counts_what_rounding_loses():
+    context, errors = random_context(200), {}
+    for name in ("fp32", "int4", "rot2"):
+        small = compress(context, load_method("full"), profile=PROFILE, packing=PACKINGS[name])
+        errors[name] = small.provenance.compression.diagnostics.error_mean
+    assert errors["fp32"] == 0 < errors["int4"] < errors["rot2"]

@@ -11,6 +11,7 @@ from flowmm.bench.quality import bench_quality
 from flowmm.bench.quality_order import bench_order
 from flowmm.chosen import load_chosen_model
 from flowmm.errors import InputError, UnknownNameError, UsageError
+from flowmm.packing import PACKINGS
 from flowmm.records import ModelOptions
 from tests.small_suites import write_small_suite
 
@@ -76,7 +77,8 @@ def test_the_report_says_what_it_is_of(whole):
 
 def test_every_control_is_there_and_has_its_marks_by_kind(whole):
     controls = whole[0].as_dict()["controls"]
-    names = ["no_context", "text_only", "images_only", "quantise_only-bf16", "quantise_only-fp16"]
+    names = ["no_context", "text_only", "images_only"]
+    names += [f"quantise_only-{name}" for name in PACKINGS if name != "fp32"]  # the reader's own
     assert list(controls) == [*names, "downscaled-0.6", "downscaled-0.4"]
     for one in controls.values():
         assert set(one) >= MARKS | {"by_kind"}
@@ -90,7 +92,8 @@ def test_the_reader_reads_each_modality_and_the_controls_tell_them_apart(whole):
     assert found["controls"]["text_only"]["by_modality"]["text"]["exact_match"] == 1.0
     assert found["controls"]["text_only"]["by_modality"]["image"]["exact_match"] == 0.0
     assert found["controls"]["images_only"]["by_modality"]["text"]["exact_match"] == 0.0
-    assert found["controls"]["quantise_only-bf16"]["bytes"] < found["full"]["bytes"]
+    sizes = [found["controls"][f"quantise_only-{name}"]["bytes"] for name in ("bf16", "int8", "int4", "int3", "rot2")]
+    assert found["full"]["bytes"] > sizes[0] > sizes[1] > sizes[2] > sizes[3] > sizes[4]
     assert found["full"]["by_size"]["1k"]["questions"] == 6
 
 

@@ -1,6 +1,7 @@
 """Each codec's error on the way there and back against what theory says it cannot exceed."""
 
 import math
+from itertools import pairwise
 from statistics import NormalDist
 
 import pytest
@@ -120,9 +121,9 @@ def test_the_largest_number_of_a_head_of_eight_bit_floats_comes_back():
 def test_the_codebooks_are_where_lloyd_s_iteration_stands_still(bits, known):
     normal_, half = NormalDist(), CODEBOOKS[bits]
     book = [-number for number in reversed(half)] + list(half)
-    edges = [-math.inf, *((a + b) / 2 for a, b in zip(book, book[1:], strict=False)), math.inf]
+    edges = [-math.inf, *((a + b) / 2 for a, b in pairwise(book)), math.inf]
     distortion = 1.0
-    for low, high, number in zip(edges, edges[1:], book, strict=False):
+    for (low, high), number in zip(pairwise(edges), book, strict=True):
         cdf = [0.0 if edge == -math.inf else 1.0 if edge == math.inf else normal_.cdf(edge) for edge in (low, high)]
         pdf = [0.0 if math.isinf(edge) else normal_.pdf(edge) for edge in (low, high)]
         assert (pdf[0] - pdf[1]) / (cdf[1] - cdf[0]) == pytest.approx(number, abs=1e-5)

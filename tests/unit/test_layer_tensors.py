@@ -168,7 +168,7 @@ def test_a_full_context_with_its_evidence_survives_in_every_precision(tmp_path, 
 LIES = {
     "another group": (
         lambda d: d["kv_options"].update(group=32),
-        r"keys\.steps: BF16 \[2, 4, 20\] in 320 bytes, expected",
+        r"steps: BF16 \[2, 4, 20\] in 320 bytes, expected",
     ),
     "no group": (lambda d: d["kv_options"].clear(), r"\[\] of int4, expected \['group'\]"),
     "groups of nothing": (lambda d: d["kv_options"].update(group=0), "groups of 1 to 65536"),

@@ -15,6 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from flowmm.blocks import blocks
 from flowmm.codecs import bits
 from flowmm.packing import Part, Rotated
 
@@ -34,21 +35,27 @@ class RotatedCodec:
 
     def encode(self, part: Part, slots: Tensor, lengths: Sequence[int]) -> Mapping[str, Tensor]:
         """Codes of ``[N, D]`` slots, turned and brought to one length, and the lengths they had."""
+        size = slots.shape[1]
         norms = torch.linalg.vector_norm(slots, dim=1, dtype=torch.float64).float()
-        unit = slots.float() / norms.masked_fill(norms == 0, 1.0)[:, None]
-        turned = unit @ rotation(slots.shape[1], self.packing.seed).to(slots.device).T * math.sqrt(slots.shape[1])
-        book = self._book(slots.device)
-        codes = torch.bucketize(turned, (book[1:] + book[:-1]) / 2)
-        packed = bits.pack(codes.to(torch.uint8).view(-1), self.packing.bits)
+        length = norms.masked_fill(norms == 0, 1.0)[:, None] / math.sqrt(size)
+        turn, book = rotation(size, self.packing.seed).to(slots.device).T, self._book(slots.device)
+        edges = (book[1:] + book[:-1]) / 2
+        codes = torch.empty(slots.shape, dtype=torch.uint8, device=slots.device)
+        for rows in blocks(len(slots), 4 * size, cached=True):
+            codes[rows] = torch.bucketize(slots[rows].float() / length[rows] @ turn, edges)
+        packed = bits.pack(codes.view(-1), self.packing.bits)
         return {"": packed, ".norms": norms.to(torch.bfloat16)}
 
     def decode(self, part: Part, packed: Mapping[str, Tensor], lengths: Sequence[int], head_size: int) -> Tensor:
         """Give the ``[N, D]`` slots back, in bfloat16."""
-        norms = packed[".norms"].float() / math.sqrt(head_size)
+        norms = packed[".norms"].float()[:, None] / math.sqrt(head_size)
         codes = bits.unpack(packed[""], self.packing.bits, len(norms) * head_size).view(-1, head_size)
-        turned = self._book(codes.device)[codes.int()]
-        slots = turned @ rotation(head_size, self.packing.seed).to(codes.device) * norms[:, None]
-        return slots.to(torch.bfloat16)
+        turn, book = rotation(head_size, self.packing.seed).to(codes.device), self._book(codes.device)
+        slots = torch.empty(codes.shape, dtype=torch.bfloat16, device=codes.device)
+        for rows in blocks(len(codes), 4 * head_size, cached=True):
+            turned = book.index_select(0, codes[rows].reshape(-1).int()).view(-1, head_size)
+            slots[rows] = (turned @ turn).mul_(norms[rows])
+        return slots
 
     def _book(self, device: torch.device) -> Tensor:
         half = CODEBOOKS[self.packing.bits]

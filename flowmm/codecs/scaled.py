@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowmm.blocks import blocks
 from flowmm.packing import Part, Scaled
 from flowmm.ragged import owners
 
@@ -33,5 +34,8 @@ class ScaledCodec:
 
     def decode(self, part: Part, packed: Mapping[str, Tensor], lengths: Sequence[int], head_size: int) -> Tensor:
         """Give the ``[N, D]`` slots back, in bfloat16."""
-        scale = packed[".scale"][owners(lengths, packed[".scale"].device)]
-        return packed[""].float().mul_(scale[:, None]).to(torch.bfloat16)
+        codes, heads = packed[""], owners(lengths, packed[""].device)
+        slots = torch.empty(codes.shape, dtype=torch.bfloat16, device=codes.device)
+        for rows in blocks(len(codes), 4 * head_size, cached=True):
+            slots[rows] = codes[rows].float().mul_(packed[".scale"][heads[rows], None])
+        return slots

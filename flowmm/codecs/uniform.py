@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowmm.blocks import blocks
 from flowmm.codecs import bits
 from flowmm.packing import Part, Uniform
 
+_Spread = Callable[[Tensor, slice], Tensor]  # a number of each group to its members in those rows of [N, D]
 _LOW_HALF = 0xFFFF  # what bfloat16 leaves away of a float32
 
 
@@ -32,8 +34,12 @@ class UniformCodec:
         # Outward, so that what bfloat16 cannot hold of the two widens the range and cuts nothing off.
         least = _round(least, up=False)
         step = _round(largest / levels - least / levels, up=True)
-        codes = (slots - spread(least)).div_(spread(step.masked_fill(step == 0, 1.0))).round_().clamp_(0, levels)
-        packed = bits.pack(codes.to(torch.uint8).view(-1), self.packing.bits)
+        codes = torch.empty(slots.shape, dtype=torch.uint8, device=slots.device)
+        width = step.masked_fill(step == 0, 1.0)
+        for rows in blocks(len(slots), 4 * slots.shape[1], cached=True):
+            above = slots[rows] - spread(least, rows)
+            codes[rows] = above.div_(spread(width, rows)).round_().clamp_(0, levels).to(torch.uint8)
+        packed = bits.pack(codes.view(-1), self.packing.bits)
         return {"": packed, ".steps": torch.stack([step, least]).to(torch.bfloat16)}
 
     def decode(self, part: Part, packed: Mapping[str, Tensor], lengths: Sequence[int], head_size: int) -> Tensor:
@@ -42,11 +48,12 @@ class UniformCodec:
         codes = bits.unpack(packed[""], self.packing.bits, num_slots * head_size).view(num_slots, head_size)
         step, least = packed[".steps"].float()
         spread = self._spread(part, lengths, head_size, codes.device)
-        return codes.float().mul_(spread(step)).add_(spread(least)).to(torch.bfloat16)
+        slots = torch.empty(codes.shape, dtype=torch.bfloat16, device=codes.device)
+        for rows in blocks(num_slots, 4 * head_size, cached=True):
+            slots[rows] = codes[rows].float().mul_(spread(step, rows)).add_(spread(least, rows))
+        return slots
 
-    def _groups(
-        self, part: Part, slots: Tensor, lengths: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def _groups(self, part: Part, slots: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor, _Spread]:
         """Least and largest number of each group, and what brings a number of each group to its members."""
         along = [slots.shape[1]] if part == "values" else lengths
         members = _members(_sizes(along, self.packing.group, slots.device))
@@ -54,14 +61,12 @@ class UniformCodec:
         axis = 2 if part == "values" else 1
         return grouped.amin(axis), grouped.amax(axis), self._spread(part, lengths, slots.shape[1], slots.device)
 
-    def _spread(
-        self, part: Part, lengths: Sequence[int], head_size: int, device: torch.device
-    ) -> Callable[[Tensor], Tensor]:
+    def _spread(self, part: Part, lengths: Sequence[int], head_size: int, device: torch.device) -> _Spread:
         if part == "values":
-            column = torch.arange(head_size, device=device) // self.packing.group
-            return lambda steps: steps[:, column]
-        row = torch.repeat_interleave(_sizes(lengths, self.packing.group, device))
-        return lambda steps: steps[row]
+            width = min(self.packing.group, head_size)  # a file may say a group far wider than its heads
+            return lambda steps, rows: steps[rows].repeat_interleave(width, 1)[:, :head_size]
+        group = torch.repeat_interleave(_sizes(lengths, self.packing.group, device))
+        return lambda steps, rows: steps[group[rows]]
 
 
 def _sizes(lengths: Sequence[int], group: int, device: torch.device) -> Tensor:

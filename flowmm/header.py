@@ -24,6 +24,9 @@ BLANK = "0" * 32  # stands where a checksum is not known yet
 
 Spec = tuple[str, tuple[int, ...], int]  # safetensors dtype, shape, bytes
 
+_PARTS = (*PARTS, "exact", "bias", "position", "modality", "evidence")
+_PART_OF = {"is_exact": "exact", "is_biased": "bias", "rotations": "evidence"}  # of tensors named otherwise
+
 
 @dataclass(frozen=True)
 class Document:
@@ -95,6 +98,15 @@ class Header(Document):
     def _bytes(self, index: int, kinds: tuple[str, ...]) -> int:
         stems = tuple(f"layers.{index}.{kind}" for kind in kinds)
         return sum(entry.end - entry.start for name, entry in self.tensors.items() if name.startswith(stems))
+
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes by what they hold; together they are the file's."""
+        found = dict.fromkeys(_PARTS, 0)
+        for name, entry in self.tensors.items():
+            stem = name.split(".")[2] if name.startswith("layers.") else name.partition(".")[0]
+            found[_PART_OF.get(stem, stem)] += entry.end - entry.start
+        return {**found, "header": self.file_bytes - sum(found.values())}
 
     @property
     def is_full(self) -> bool:

@@ -37,6 +37,7 @@ def _derived(header: "Header") -> dict[str, Any]:
         "keep_reached": header.keep,
         "bits_per_number": header.bits_per_number,
         "num_slots_in_16_bits": header.num_exact,
+        "bytes_by_part": header.bytes_by_part,
         "bytes_by_layer": [header.layer_bytes(i) for i in range(len(header.layers))],
         "loss": None
         if lost is None
@@ -60,6 +61,7 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     yield f"slots     {header.num_slots} of {header.num_slots_full} ({percent(header.keep)})"
     yield f"stored    {_stored(header)}"
     yield f"bytes     {human_bytes(header.full_bytes)} full -> {human_bytes(header.file_bytes)} in the file"
+    yield f"parts     {', '.join(f'{part} {human_bytes(size)}' for part, size in header.bytes_by_part.items() if size)}"
     if compression is None:
         yield "method    none: every slot is here"
     else:
@@ -79,7 +81,7 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
 def _stored(header: "Header") -> str:
     """The precision, what it comes to with its scales, and the slots that stay out of it."""
     used = "" if header.bits_per_number is None else f", {header.bits_per_number:.2f} bits a number"
-    apart = f"; {header.num_exact} slots (sinks and template) in bf16" if header.num_exact else ""
+    apart = f"; {header.num_exact} slots in bf16" if header.num_exact else ""
     return f"{header.kv_dtype}{used}{apart}"
 
 

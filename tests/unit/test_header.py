@@ -339,3 +339,17 @@ def test_a_layer_takes_the_bytes_of_its_living_slots(tmp_path):
     # Keys and values of 4 numbers and a bias, 4 bytes each; of the positions 4 low bits and 9 marks.
     assert header.layer_bytes(0) == slots * (2 * 4 + 1) * 4 + 1 + 2
     assert header.bits_per_number == 32
+
+
+def test_the_bytes_of_all_parts_are_those_of_the_file(tmp_path):
+    header = save(small_caches.ragged(), tmp_path / "a.kv", kv_dtype="fp32")
+    slots, found = header.layers[0].num_slots, header.bytes_by_part
+    assert (found["keys"], found["values"], found["bias"]) == (slots * 4 * 4, slots * 4 * 4, slots * 4)
+    assert (found["position"], found["modality"], found["exact"], found["evidence"]) == (1 + 2, 5, 0, 0)
+    assert sum(found.values()) == (tmp_path / "a.kv").stat().st_size
+    header = save(small_caches.full(), tmp_path / "b.kv", kv_dtype="int4")
+    found = header.bytes_by_part
+    # Four of five tokens are sinks, in two layers of two heads: keys and values of 4 numbers, 2 bytes each; and a mask.
+    assert found["exact"] == 2 * (2 * 4 * 2 * 4 * 2 + 2)
+    assert found["evidence"] > 0
+    assert sum(found.values()) == (tmp_path / "b.kv").stat().st_size

@@ -11,13 +11,13 @@ from itertools import tee
 import torch
 from torch import Tensor
 
-from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, count_by_head, slots_to_keep
+from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, choose, count_by_head, slots_to_keep
 from flowmm.context import NUM_SINKS, ContextCache, Evidence, LayerCache, Modality
 from flowmm.diagnostics import diagnose
 from flowmm.errors import UsageError
 from flowmm.flow import layer_strategy
 from flowmm.layer_tensors import rounded, rounded_keys
-from flowmm.merges.selection import Selection
+from flowmm.merges.selection import Selection, indices
 from flowmm.packing import Packing
 from flowmm.profiles import Method, ModelProfile, method_names
 from flowmm.records import Compression, LayerFlow, LayerRecord
@@ -86,6 +86,7 @@ def compress(
         rotation = None if ranking.evidence is None else ranking.evidence.rotation
         selection = Selection(layer, ranking.scores, kept, ranking.free, strategies[index], profile.tau, rotation)
         small, merged = rules.merge(selection)
+        small = replace(small, important=_important(selection, small, method.exact))
         record = LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged)
         if rules.refit is not None and cache.evidence is not None:
             seen = small if packing is None else rounded_keys(small, packing, cache.num_tokens)
@@ -102,6 +103,16 @@ def compress(
     diagnostics = diagnose(cache, stored, rules.refit or Refit(), seed)
     compression = Compression(*names, share, done.keep, seed, tuple(records), diagnostics)
     return replace(done, provenance=replace(cache.provenance, flow=_flows(cache), compression=compression))
+
+
+def _important(selection: Selection, small: LayerCache, share: float) -> Tensor | None:
+    """``[H_kv, K]`` bool: a share of each head's kept slots that are not protected, the highest scores first."""
+    if share == 0:
+        return None
+    index, living = indices(selection.kept)
+    free = living & ~small.protected
+    counts = (share * free.sum(1).double()).round().long()
+    return choose(selection.scores.gather(1, index), free.int() - 1, counts)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ def layer_geometry_of(layer: LayerCache, packing: Packing, num_tokens: int) -> L
     lengths = tuple(layer.lengths.tolist())
     biased = None if layer.bias is None else int((layer.bias.masked_fill(layer.padding, 0) != 0).sum())
     has_position = min(lengths) < num_tokens  # else increasing means 0, 1, 2, ...
-    exact = tuple(layer.protected.sum(1).tolist()) if packing.splits else ()
+    exact = tuple(layer.exact.sum(1).tolist()) if packing.splits else ()
     return LayerGeometry(
         lengths=lengths,
         head_size=layer.keys.shape[2],
@@ -87,8 +87,8 @@ def layer_of(
         raise MalformedError(problem)
     names = geometry.shapes(packing, num_tokens)
     packed = {name: read(name) for name in names if name.startswith((*PARTS, "exact", "is_exact"))}
-    slots = _unpacked(packed, geometry, packing)
-    return LayerCache(
+    slots, is_exact = _unpacked(packed, geometry, packing), _is_exact(packed, geometry)
+    layer = LayerCache(
         keys=padded(slots["keys"].to(device, dtype), lengths),
         values=padded(slots["values"].to(device, dtype), lengths),
         position=position.to(device, torch.int32),
@@ -97,6 +97,10 @@ def layer_of(
         bias=None if bias is None else bias.to(device),
         window=geometry.window,
     )
+    if is_exact is None:
+        return layer
+    important = padded(is_exact.to(device), lengths) & ~layer.protected
+    return replace(layer, important=important) if bool(important.any()) else layer
 
 
 def rounded(cache: ContextCache, packing: Packing) -> ContextCache:
@@ -126,7 +130,7 @@ def rounded_keys(layer: LayerCache, packing: Packing, num_tokens: int) -> LayerC
 
 def _packed(layer: LayerCache, geometry: LayerGeometry, packing: Packing) -> dict[str, Tensor]:
     """Keys and values."""
-    codec, exact = codec_of(packing), layer.protected[~layer.padding]
+    codec, exact = codec_of(packing), layer.exact[~layer.padding]
     packed: dict[str, Tensor] = {}
     kept: list[Tensor] = []
     for part in PARTS:

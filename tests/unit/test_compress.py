@@ -293,3 +293,26 @@ def test_what_was_lost_counts_what_rounding_loses():
         small = compress(context, load_method("full"), profile=PROFILE, packing=PACKINGS[name])
         errors[name] = small.provenance.compression.diagnostics.error_mean
     assert errors["fp32"] == 0 < errors["int4"] < errors["rot2"]
+
+
+def test_the_share_of_the_kept_slots_that_scores_highest_is_the_first_of_three_tiers():
+    context, method = random_context(200), load_method("knorm")
+    assert all(layer.important is None for layer in compress(context, method, profile=PROFILE, keep=0.3).layers)
+    tiered = compress(context, method.model_copy(update={"exact": 0.25}), profile=PROFILE, keep=0.3)
+    coarse = rounded(tiered, PACKINGS["int3"])
+    for layer, found in zip(tiered.layers, coarse.layers, strict=True):
+        norms = layer.keys.norm(dim=-1).masked_fill(layer.protected, torch.inf)  # knorm: short keys score high
+        count = round(0.25 * int((~layer.protected[0]).sum()))
+        for head, of_head in enumerate(layer.important):
+            assert of_head.nonzero()[:, 0].tolist() == sorted(norms[head].argsort()[:count].tolist())
+        assert torch.equal(found.keys[layer.exact], layer.keys[layer.exact].bfloat16().float())
+        assert not torch.equal(found.keys[~layer.exact], layer.keys[~layer.exact].bfloat16().float())
+
+
+def test_a_tier_of_16_bits_loses_less():
+    context, errors = random_context(200), []
+    for share in (0.0, 0.5, 1.0):
+        method = load_method("knorm").model_copy(update={"exact": share})
+        small = compress(context, method, profile=PROFILE, keep=0.9, packing=PACKINGS["rot2"])
+        errors.append(small.provenance.compression.diagnostics.error_mean)
+    assert errors[0] > errors[1] > errors[2]

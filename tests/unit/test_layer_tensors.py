@@ -68,6 +68,22 @@ def test_sinks_and_the_template_are_to_the_bit_what_they_are_in_bf16(tmp_path, n
             assert torch.equal(getattr(found, part)[layer.protected], getattr(layer, part)[layer.protected])
 
 
+def test_slots_that_a_method_wants_in_16_bits_come_back_so_and_stay_so(tmp_path):
+    cache = context(*RAGGED, dtype=torch.bfloat16)
+    fifths = (replace(one, important=(one.position % 5 == 1) & ~one.padding) for one in cache.layers)
+    cache = replace(cache, layers=tuple(fifths))
+    header = save(cache, tmp_path / "a.kv", kv_dtype="rot2")
+    assert header.num_exact == sum(int(layer.exact.sum()) for layer in cache.layers)
+    loaded = load(tmp_path / "a.kv")
+    for found, layer in zip(loaded.layers, cache.layers, strict=True):
+        assert torch.equal(found.exact, layer.exact)
+        for part in ("keys", "values"):
+            assert torch.equal(getattr(found, part)[layer.exact], getattr(layer, part)[layer.exact])
+    assert int(loaded.layers[0].exact.sum()) > int(loaded.layers[0].protected.sum())
+    assert save(loaded, tmp_path / "b.kv", kv_dtype="rot2").num_exact == header.num_exact
+    assert save(loaded, tmp_path / "c.kv", kv_dtype="bf16").num_exact == 0
+
+
 def test_slots_in_16_bits_do_not_widen_the_groups_of_the_others():
     cache = context((130, 90))
     loud = replace(cache.layers[0], keys=cache.layers[0].keys.masked_fill(cache.layers[0].protected[..., None], 1e6))

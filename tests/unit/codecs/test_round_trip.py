@@ -180,3 +180,13 @@ def test_other_options_than_the_default_are_used():
     assert narrow[".steps"].shape == (2, 5, 8)
     turned = codec_of(Rotated(4, seed=1)).encode("keys", slots, [10])
     assert not torch.equal(turned[""], codec_of(Rotated(4)).encode("keys", slots, [10])[""])
+
+
+def test_a_group_far_wider_than_a_head_takes_no_more_memory_than_the_head():
+    codec = codec_of(Uniform(4, group=2**16))
+    assert torch.equal(
+        codec.decode("values", codec.encode("values", normal([3], 20), [3]), [3], 20),
+        there_and_back("int4", "values", normal([3], 20), [3]),
+    )
+    spread = codec._spread("values", [3], 20, torch.device("cpu"))
+    assert spread(torch.ones(3, 1), slice(0, 3)).untyped_storage().nbytes() == 3 * 20 * 4

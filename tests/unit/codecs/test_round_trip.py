@@ -144,6 +144,9 @@ def test_a_rotated_slot_loses_the_share_of_its_square_that_lloyd_and_max_say(nam
     share = (found - slots).square().sum(1) / slots.square().sum(1)
     # Slots that nearly point the same way lose nearly the same, so one rotation of them does not average much out.
     assert float(share.mean()) == pytest.approx(distortion, rel=0.03 if kind == "normal" else 0.35)
+    if kind == "normal":
+        bound = math.sqrt(3) * math.pi / 2 * 4.0 ** -PACKINGS[name].bits  # theorem 1 of TurboQuant
+        assert float(share.mean()) < bound
 
 
 def test_the_rotation_is_orthogonal_and_the_same_for_ever():
@@ -190,3 +193,11 @@ def test_a_group_far_wider_than_a_head_takes_no_more_memory_than_the_head():
     )
     spread = codec._spread("values", [3], 20, torch.device("cpu"))
     assert spread(torch.ones(3, 1), slice(0, 3)).untyped_storage().nbytes() == 3 * 20 * 4
+
+
+@pytest.mark.parametrize(("name", "bound"), [("bf16", 2**-8), ("fp16", 2**-11), ("fp32", 0.0)])
+def test_a_plain_number_is_off_by_half_of_its_last_place(name, bound):
+    slots = normal([65, 3], 20).abs() + 0.1
+    found = there_and_back(name, "keys", slots, [65, 3]).double()
+    worst = float(((found - slots).abs() / slots).max())
+    assert bound / 2 <= worst <= bound

@@ -29,9 +29,9 @@ def padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     heads, longest = len(lengths), max(lengths)
     if min(lengths) == longest:
         return flat.reshape(heads, longest, *flat.shape[1:])
-    result = flat.new_zeros(heads, longest, *flat.shape[1:])
+    result = flat.new_empty(heads, longest, *flat.shape[1:])
     for head, length, end in zip(result, lengths, accumulate(lengths), strict=True):
-        head[:length] = flat[end - length : end]
+        head[:length], head[length:] = flat[end - length : end], 0
     return result
 
 

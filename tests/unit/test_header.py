@@ -343,9 +343,10 @@ def test_a_layer_takes_the_bytes_of_its_living_slots(tmp_path):
 
 def test_the_bytes_of_all_parts_are_those_of_the_file(tmp_path):
     header = save(small_caches.ragged(), tmp_path / "a.kv", kv_dtype="fp32")
-    slots, found = header.layers[0].num_slots, header.bytes_by_part
-    assert (found["keys"], found["values"], found["bias"]) == (slots * 4 * 4, slots * 4 * 4, slots * 4)
-    assert (found["position"], found["modality"], found["exact"], found["evidence"]) == (1 + 2, 5, 0, 0)
+    slots, found = header.num_slots, header.bytes_by_part
+    assert (found["keys"], found["values"]) == (slots * 4 * 4, slots * 4 * 4)
+    assert found["bias"] == header.layers[0].num_slots * 4
+    assert (found["position"], found["modality"], found["exact"], found["evidence"]) == (2 * (1 + 2), 5, 0, 0)
     assert sum(found.values()) == (tmp_path / "a.kv").stat().st_size
     header = save(small_caches.full(), tmp_path / "b.kv", kv_dtype="int4")
     found = header.bytes_by_part

@@ -25,8 +25,8 @@ def test_both_files_are_measured(report):
     for one in (found["packed"], found["plain"]):
         assert 2.6e6 < one["file_bytes"] < 3.4e6
         assert 0 < one["map_seconds"] < one["read_seconds"]
-        assert 0 < one["unpack_seconds"] < one["load_seconds"]
-        assert one["copy_seconds"] > 0
+        assert min(one["unpack_seconds"], one["load_seconds"]) > 0
+        assert one["copy_seconds"] < one["unpack_seconds"]
 
 
 def test_four_bits_are_unpacked_to_three_to_five_times_as_many_bytes(report):

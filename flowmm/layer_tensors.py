@@ -176,7 +176,7 @@ def _is_exact(packed: Mapping[str, Tensor], geometry: LayerGeometry) -> Tensor |
 
 
 def _is_finite(slots: Tensor) -> bool:
-    """Of a type with NaN: the least and the largest number are NaN if any is, and twenty times as fast as asking each."""
+    """The least and the largest number are NaN if any is, and found twenty times as fast as each is asked."""
     return not slots.numel() or all(bool(end.isfinite()) for end in torch.aminmax(slots))
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowmm.bench.cost import bench_cost as bench_cost
     from flowmm.bench.cost_report import CostReport as CostReport
+    from flowmm.bench.load import bench_load as bench_load
+    from flowmm.bench.load_report import LoadReport as LoadReport
     from flowmm.bench.make import MadeSuite as MadeSuite
     from flowmm.bench.make import make_suite as make_suite
     from flowmm.bench.quality import bench_quality as bench_quality
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
 _NAMES = {
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
+    "bench.load": ("bench_load",),
+    "bench.load_report": ("LoadReport",),
     "bench.make": ("MadeSuite", "make_suite"),
     "bench.quality": ("bench_quality",),
     "bench.quality_order": ("OrderReport", "bench_order"),

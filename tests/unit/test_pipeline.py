@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flowmm.errors import MismatchError, UsageError
+from flowmm.packing import PACKINGS
 from flowmm.pipeline import CompressOptions, ModelOptions, Question, ask_file, compress_file, prefill_file, verify_file
 from flowmm.records import Generation
 from tests.unit.alike import assert_alike
@@ -103,3 +104,27 @@ def test_reading_leaves_what_the_run_cost_in_the_header(model: ModelOptions, not
     assert header.provenance.peak_memory_bytes is not None
     # No image, so no vision.
     assert list(dict.fromkeys(told)) == ["read", "prefill", "reconstruct", "compress", "write"]
+
+
+@pytest.mark.parametrize("kv_dtype", [name for name, packing in PACKINGS.items() if packing.splits])
+def test_a_file_of_few_bits_answers_and_its_probe_was_taken_from_what_it_holds(
+    model: ModelOptions, notes: str, tmp_path: Path, kv_dtype: str
+) -> None:
+    path = tmp_path / "ctx.kv"
+    options = CompressOptions(method="attention-matching", keep=0.3)
+    header = prefill_file([notes], path, model=model, compression=options, kv_dtype=kv_dtype)
+    assert header.kv_dtype == kv_dtype
+    assert header.num_exact > 0
+    verdict = verify_file(path, model=model)
+    assert verdict.probe_difference is not None
+    assert verdict.probe_difference < 1e-4
+    [(_, answer)] = ask_file(path, [Question("What?")], model=model, generation=Generation(max_new_tokens=4))
+    assert len(answer.token_ids) > 0
+
+
+def test_a_full_file_of_few_bits_can_be_compressed_later(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    full, small = tmp_path / "full.kv", tmp_path / "small.kv"
+    prefill_file([notes], full, model=model, compression=CompressOptions(enabled=False), kv_dtype="int8")
+    header = compress_file(full, small, compression=CompressOptions(method="kvzip", keep=0.3), kv_dtype="int4")
+    assert (header.kv_dtype, header.keep < 0.35) == ("int4", True)
+    assert compress_file(full, tmp_path / "plain.kv", compression=CompressOptions(keep=0.3)).kv_dtype == "bf16"

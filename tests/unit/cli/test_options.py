@@ -1,9 +1,12 @@
 """Shares and budgets from the command line."""
 
+from typing import get_args
+
 import pytest
 
 from flowmm import UsageError
-from flowmm_cli.options import compress_options, parse_share
+from flowmm.packing import PACKINGS
+from flowmm_cli.options import KvDtype, compress_options, parse_share
 
 
 @pytest.mark.parametrize(("text", "share"), [("0.1", 0.1), ("10%", 0.1), ("12.5%", 0.125), ("1", 1.0), ("100%", 1.0)])
@@ -40,3 +43,8 @@ def test_one_budget_is_passed_on():
     assert compress_options("25%", None, "snapkv", None, 3).keep == 0.25
     assert compress_options(None, 50, None, None, 0).keep_tokens == 50
     assert compress_options(None, None, None, None, 0, enabled=False).enabled is False
+
+
+def test_every_precision_that_files_have_can_be_asked_for():
+    choice, _ = get_args(get_args(KvDtype)[0])
+    assert get_args(choice) == tuple(PACKINGS)

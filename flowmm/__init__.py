@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from flowmm.header import Header as Header
     from flowmm.header import read_header as read_header
     from flowmm.inputs.options import ReadOptions as ReadOptions
+    from flowmm.listing import ListedFile as ListedFile
+    from flowmm.listing import Listing as Listing
+    from flowmm.listing import in_order as in_order
+    from flowmm.listing import list_files as list_files
     from flowmm.pipeline import CompressOptions as CompressOptions
     from flowmm.pipeline import Question as Question
     from flowmm.pipeline import ask_file as ask_file
@@ -80,6 +84,7 @@ _NAMES = {
     ),
     "header": ("Header", "read_header"),
     "inputs.options": ("ReadOptions",),
+    "listing": ("ListedFile", "Listing", "in_order", "list_files"),
     "pipeline": (
         "CompressOptions",
         "Question",

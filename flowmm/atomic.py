@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from io import BufferedWriter
 from pathlib import Path
 
 from flowmm.errors import InputError, ResourceError, UsageError
+from flowmm.temporary import temporary_for
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows knows no quota
 
@@ -52,7 +52,7 @@ def replacing(path: str | os.PathLike[str], num_bytes: int) -> Iterator[Buffered
         ResourceError: when the disk is full or cannot be written.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")
+    temporary = temporary_for(target)
     try:
         with temporary.open("xb") as file:  # mode 0666 less the umask, where tempfile would make it 0600
             yield file

@@ -14,6 +14,7 @@ from flowmm_cli.commands import (
     demo,
     doctor,
     inspect,
+    ls,
     methods,
     prefill,
     profiles,
@@ -44,6 +45,7 @@ app.command()(ask.ask)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(compress.compress)
+app.command()(ls.ls)
 app.add_typer(profiles.app, name="profiles")
 app.command()(calibrate.calibrate)
 app.command()(methods.methods)

@@ -30,6 +30,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress an
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 ContextFile = Annotated[Path, typer.Argument(metavar="FILE", help="The context file, ctx.kv.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder with context files.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders in it too.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The context file to write.")]
 
 Model = Annotated[

@@ -88,6 +88,14 @@ def human_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
 
 
+def human_age(seconds: float) -> str:
+    """``0 s``, ``59 min``, ``23 h``, ``400 d``: whole ones, rounded down."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
 def percent(share: float) -> str:
     """``20.0 %``."""
     return f"{100 * share:.1f} %"

@@ -190,6 +190,7 @@ CASES: tuple[Case, ...] = (
         3,
         file("bad.jsonl", b'{"question": "a?"}\n{"q": 1}\n'),
     ),
+    Case("missing folder of context files", "flowmm ls missing", 3),
     Case("missing model folder", f"{PREFILL} -m ./missing", 3),
     Case("hub model that is not here, offline", f"{PREFILL} -m someone/something --offline", 3),
     Case("another model", "flowmm ask ctx.kv 'Which?' -m other", 4, reader_with("other", other_model)),

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from flowmm.profiles import load_profile as load_profile
     from flowmm.profiles import method_names as method_names
     from flowmm.profiles import profile_names as profile_names
+    from flowmm.pruning import PrunePlan as PrunePlan
+    from flowmm.pruning import plan_prune as plan_prune
+    from flowmm.pruning import prune as prune
     from flowmm.records import Answer as Answer
     from flowmm.records import Generation as Generation
     from flowmm.records import ModelOptions as ModelOptions
@@ -94,6 +97,7 @@ _NAMES = {
         "verify_file",
     ),
     "profiles": ("ModelProfile", "load_method", "load_profile", "method_names", "profile_names"),
+    "pruning": ("PrunePlan", "plan_prune", "prune"),
     "records": ("Answer", "Generation", "ModelOptions"),
     "schemas": ("method_schema", "profile_schema"),
     "sessions": ("Session",),

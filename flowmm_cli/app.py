@@ -18,6 +18,7 @@ from flowmm_cli.commands import (
     methods,
     prefill,
     profiles,
+    prune,
     verify,
 )
 from flowmm_cli.options import Version
@@ -46,6 +47,7 @@ app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(compress.compress)
 app.command()(ls.ls)
+app.command()(prune.prune)
 app.add_typer(profiles.app, name="profiles")
 app.command()(calibrate.calibrate)
 app.command()(methods.methods)

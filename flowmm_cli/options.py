@@ -1,5 +1,6 @@
 """The options that commands share, and how their values become the library's option values."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from flowmm import CompressOptions, ModelOptions
 
 _MODEL, _COMPRESSION = "Model", "Compression"
+_POWERS = " KMGT"
+_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def _show_version(wanted: bool) -> None:
@@ -170,3 +173,36 @@ def parse_share(text: str) -> float:
     if not 0 < share <= 1:
         raise UsageError(f"--keep {text}: not a share between 0 and 1", hint)
     return share
+
+
+def parse_bytes(text: str, flag: str) -> int:
+    """``20GB``, ``1.5MB`` and ``1000`` in powers of 1000, ``1GiB`` in powers of 1024; case makes no difference.
+
+    Args:
+        text: the value.
+        flag: its option, for the message.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(I?))?B?", text.strip().upper(), re.ASCII)
+    if found is None:
+        raise UsageError(f"{flag} {text}: not a size", f"Give a number of bytes, as in {flag} 20GB, 50MB or 1GiB.")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** _POWERS.index(unit or " "))
+
+
+def parse_age(text: str, flag: str) -> float:
+    """``90min``, ``12h``, ``30d`` and ``2w`` in seconds.
+
+    Args:
+        text: the value.
+        flag: its option, for the message.
+
+    Raises:
+        UsageError: it is no age.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(min|h|d|w)", text.strip(), re.ASCII)
+    if found is None:
+        raise UsageError(f"{flag} {text}: not an age", f"Give a number with min, h, d or w: {flag} 30d.")
+    return float(found[1]) * _SECONDS[found[2]]

@@ -1,12 +1,14 @@
 """What goes where: results on stdout, everything else on stderr; sizes for people, raw numbers in JSON."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 SCHEMA_VERSION = 1
+NO_LIMIT = 1 << 30  # columns
 Progress = Callable[[str, int, int], None]
 
 
@@ -67,6 +69,11 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
         return "  ".join(padded).rstrip()
 
     return [line(columns), line(["-" * width for width in widths]), *(line(row) for row in rows)]
+
+
+def width() -> int:
+    """Columns of the terminal that stdout is; without one, lines have no limit."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else NO_LIMIT
 
 
 def human_bytes(count: int) -> str:

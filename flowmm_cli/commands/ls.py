@@ -1,8 +1,6 @@
 """`flowmm ls`: the context files in a folder; reads their headers only, without torch."""
 
 import os
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +20,6 @@ Sort = Annotated[
 ]
 _COLUMNS = ("file", "model", "sources", "tokens", "keep", "bytes", "age")
 _FLEXIBLE = {0: 16, 1: 10, 2: 10}  # columns that are cut on a terminal, and how short they may become
-_NO_LIMIT = 1 << 30
 
 
 def ls(folder: o.Folder, recursive: o.Recursive = False, sort: Sort = "age", json: o.Json = False) -> None:
@@ -40,8 +37,7 @@ def ls(folder: o.Folder, recursive: o.Recursive = False, sort: Sort = "age", jso
         found = {**listing.as_dict(), "files": [{**f.as_dict(), "age_seconds": now - f.modified} for f in files]}
         output.put_json(found)
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_LIMIT
-    for line in table(files, folder, now, width):
+    for line in table(files, folder, now, output.width()):
         output.put(line)
     output.put(f"{count(len(files))}, {human_bytes(listing.num_bytes)}; other files passed over: {listing.passed_over}")
     warn(listing)
@@ -58,7 +54,7 @@ def warn(listing: "Listing") -> None:
         output.say(f"{path}: cannot be read; it is not in the list")
 
 
-def table(files: Sequence["ListedFile"], folder: Path, now: float, width: int = _NO_LIMIT) -> list[str]:
+def table(files: Sequence["ListedFile"], folder: Path, now: float, width: int = output.NO_LIMIT) -> list[str]:
     """The lines of a table of files, in their order, at most ``width`` wide, and what is wrong with some of them."""
     if not files:
         return []

@@ -65,6 +65,7 @@ def prefill_file(
     chunk_tokens: int = 2048,
     kv_dtype: str | None = None,
     force: bool = False,
+    provenance: bool = True,
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> Header:
@@ -72,6 +73,7 @@ def prefill_file(
 
     Args:
         scout: for a method such as ``smallkv``, the smaller model of the same family whose scores it takes.
+        provenance: whether the file says where it came from, see :mod:`flowmm.withheld`.
 
     Returns:
         The header of the file written.
@@ -120,7 +122,7 @@ def prefill_file(
         cache = _compressed(cache, plan.method, plan.known_profile, compression, clock.progress)
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
-    return _written(cache, output, kv_dtype, force, clock)
+    return _written(cache, output, kv_dtype, force, provenance, clock)
 
 
 def compress_file(
@@ -130,9 +132,10 @@ def compress_file(
     compression: CompressOptions = _COMPRESS,
     kv_dtype: str | None = None,
     force: bool = False,
+    provenance: bool = True,
     progress: Progress | None = None,
 ) -> Header:
-    """Make a small file from a full one, without the documents and without the model."""
+    """Make a small file from a full one, without the documents and without the model; as :func:`prefill_file`."""
     from flowmm.atomic import check_target
     from flowmm.store import load
 
@@ -152,7 +155,7 @@ def compress_file(
     clock.lap("compress")
     seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
     small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
-    return _written(small, output, kv_dtype, force, clock)
+    return _written(small, output, kv_dtype, force, provenance, clock)
 
 
 def ask_file(
@@ -279,9 +282,14 @@ def _finished(
     return replace(cache, provenance=provenance)
 
 
-def _written(cache: ContextCache, output: str | Path, kv_dtype: str | None, force: bool, clock: Clock) -> Header:
+def _written(
+    cache: ContextCache, output: str | Path, kv_dtype: str | None, force: bool, provenance: bool, clock: Clock
+) -> Header:
     from flowmm.store import save
+    from flowmm.withheld import without_provenance
 
+    if not provenance:
+        cache = replace(cache, provenance=without_provenance(cache.provenance))
     clock.progress("write", 0, 1)
     header = save(cache, output, kv_dtype=kv_dtype, force=force)
     clock.progress("write", 1, 1)

@@ -31,6 +31,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Stats = Annotated[bool, typer.Option("--stats", help="Print times on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no notices.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+NoProvenance = Annotated[
+    bool, typer.Option("--no-provenance", help="Store no names, hashes, texts or times: nothing of where it came from.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 ContextFile = Annotated[Path, typer.Argument(metavar="FILE", help="The context file, ctx.kv.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder with context files.")]

@@ -18,6 +18,7 @@ from flowmm.typed_json import MalformedError, canonical, decode, encode, parse
 
 FORMAT = "flowmm-kv"
 FORMAT_VERSION = 1
+MAX_HEADER_BYTES = 8 * 2**20  # some 30,000 pages; what lies about its counts is refused within seconds
 ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1}
 BLANK = "0" * 32  # stands where a checksum is not known yet
 
@@ -93,7 +94,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     name = os.fspath(path)
     try:
-        container = read_container(name)
+        container = read_container(name, MAX_HEADER_BYTES)
         _check_version(name, container.metadata)
         _check_head(container)
         document = decode(Document, parse(container.metadata["document"], "document"), "document")
@@ -202,6 +203,8 @@ def _check_document(document: Document) -> None:
         raise MalformedError("document: a context has at least one token, one position and one layer")
     for i, layer in enumerate(document.layers):
         layer.check(f"document.layers[{i}]", document.num_tokens)
+    if len(document.rotations) > len(document.layers):
+        raise MalformedError(f"document.rotations: there are {len(document.rotations)}, more than layers")
     used = {one.rotation for one in document.evidence or () if one.rotation is not None}
     if used != set(range(len(document.rotations))):
         raise MalformedError(f"document.rotations: there are {len(document.rotations)}, but used are {sorted(used)}")

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flowmm.container import MAX_HEADER_BYTES, open_regular
+from flowmm.container import open_regular
 from flowmm.errors import CorruptFileError, InputError
-from flowmm.header import FORMAT, FORMAT_VERSION, Header, read_header
+from flowmm.header import FORMAT, FORMAT_VERSION, MAX_HEADER_BYTES, Header, read_header
 from flowmm.temporary import is_temporary
 
 _MARK = re.compile(rb'"format"\s*:\s*"' + FORMAT.encode() + rb'"')

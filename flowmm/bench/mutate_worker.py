@@ -1,0 +1,123 @@
+"""Reads what may be damaged, in a process of its own, and says how that ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowmm.bench.memory import watch_memory
+from flowmm.errors import CorruptFileError, FlowmmError, InputError, ResourceError
+from flowmm.header import read_header, verify
+from flowmm.store import load
+
+_DOCUMENTED = (InputError, CorruptFileError, ResourceError)
+REFUSED, SAME, OTHER = "refused", "loaded, the same", "loaded, something else"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to read, the number of the good one that it was, and whether it changes meanwhile."""
+
+    path: Path
+    good: int
+    while_read: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended: one of the words above, or an exit that is not documented. The peak is of the process so far."""
+
+    how: str
+    seconds: float
+    peak_memory_bytes: int | None
+
+
+def work(goods: Sequence[Path], connection: Connection) -> None:
+    """Read what the connection names, one after another, until it names None."""
+    torch.set_num_threads(1)
+    expected = [load(path) for path in goods]
+    peak = watch_memory()
+    connection.send(peak())
+    while (task := connection.recv()) is not None:
+        began = time.perf_counter()
+        with _changing(task.path) if task.while_read else _still():
+            how = judged(task.path, expected[task.good])
+        connection.send(Outcome(how, time.perf_counter() - began, peak()))
+
+
+def judged(path: Path, expected: Any) -> str:
+    """How reading a file ends: its header, its checksums, its tensors."""
+    readers: tuple[Callable[[Path], Any], ...] = (read_header, verify, load)
+    found = None
+    how = SAME
+    for read in readers:
+        try:
+            found, how = read(path), SAME
+        except _DOCUMENTED as error:
+            how = _documented(error)
+        except Exception as error:
+            how = f"{read.__name__}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if how not in (SAME, REFUSED):
+            return how
+    return how if how == REFUSED or _alike(_numbers(found), _numbers(expected)) else OTHER
+
+
+def _documented(error: FlowmmError) -> str:
+    lines = (error.what, error.hint)
+    return REFUSED if all(line.strip() and "\n" not in line for line in lines) else f"not two lines: {error.what!r}"
+
+
+def _numbers(cache: Any) -> tuple[Any, ...]:
+    """What answers are made of; what is said about a context beside it may differ."""
+    queries = None if cache.evidence is None else tuple(one.queries for one in cache.evidence)
+    parts = ("keys", "values", "position", "lengths", "bias", "modality")
+    return tuple(getattr(layer, part) for layer in cache.layers for part in parts), cache.modality, queries
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return bool(one == other)
+
+
+@contextmanager
+def _still() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Meanwhile bytes of the file are changed and put right again, and its end comes and goes."""
+    stop, data = Event(), path.read_bytes()
+
+    def change() -> None:
+        step = 0
+        with path.open("r+b", buffering=0) as file:
+            while not stop.is_set():
+                step += 1
+                at = step * 7919 % len(data)
+                os.pwrite(file.fileno(), bytes([data[at] ^ 255]), at)
+                os.pwrite(file.fileno(), data[at : at + 1], at)
+                if step % 16 == 0:
+                    os.ftruncate(file.fileno(), at)
+                    os.pwrite(file.fileno(), data[at:], at)
+
+    thread = Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

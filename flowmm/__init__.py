@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowmm.bench.cost import bench_cost as bench_cost
     from flowmm.bench.cost_report import CostReport as CostReport
+    from flowmm.bench.kill import KillReport as KillReport
+    from flowmm.bench.kill import bench_kill as bench_kill
     from flowmm.bench.make import MadeSuite as MadeSuite
     from flowmm.bench.make import make_suite as make_suite
+    from flowmm.bench.mutate import bench_mutate as bench_mutate
+    from flowmm.bench.mutate_report import MutateReport as MutateReport
     from flowmm.bench.quality import bench_quality as bench_quality
     from flowmm.bench.quality_order import OrderReport as OrderReport
     from flowmm.bench.quality_order import bench_order as bench_order
@@ -63,7 +67,10 @@ if TYPE_CHECKING:
 _NAMES = {
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
+    "bench.kill": ("KillReport", "bench_kill"),
     "bench.make": ("MadeSuite", "make_suite"),
+    "bench.mutate": ("bench_mutate",),
+    "bench.mutate_report": ("MutateReport",),
     "bench.quality": ("bench_quality",),
     "bench.quality_order": ("OrderReport", "bench_order"),
     "bench.quality_plan": ("QualityOptions",),

@@ -194,6 +194,7 @@ CASES: tuple[Case, ...] = (
         file("bad.jsonl", b'{"question": "a?"}\n{"q": 1}\n'),
     ),
     Case("missing folder of context files", "flowmm ls missing", 3),
+    Case("missing document for a section", "flowmm bench kill --markdown missing.md", 3),
     Case("missing model folder", f"{PREFILL} -m ./missing", 3),
     Case("hub model that is not here, offline", f"{PREFILL} -m someone/something --offline", 3),
     Case("another model", "flowmm ask ctx.kv 'Which?' -m other", 4, reader_with("other", other_model)),

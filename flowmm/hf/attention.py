@@ -16,8 +16,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from flowmm.blocks import blocks
+
 NAME = "flowmm"
-_SCORES_BYTES = 64 << 20  # what the scores of one block of queries may take
+_LEAST, _TINIEST = torch.finfo(torch.float32).min, torch.finfo(torch.float32).tiny  # for rows that see no slot
 
 
 class Attention(Protocol):
@@ -87,19 +89,23 @@ def partial_attention(
         Output ``[N, R, D]`` and log-sum-exp of the logits ``[N, R]``, both float32. A row that sees no slot has
         output 0 and log-sum-exp ``-inf``.
     """
-    rows, num_slots = query.shape[1], keys.shape[1]
-    block = max(1, _SCORES_BYTES // (4 * query.shape[0] * max(1, num_slots)))
-    outputs, sums = [], []
-    for start in range(0, rows, block):
-        part = query[:, start : start + block]
-        logits = (part @ keys.transpose(1, 2)).float() * scale  # [N, r, S]
+    count, num_rows, _ = query.shape
+    output = query.new_zeros(count, num_rows, values.shape[2], dtype=torch.float32)
+    total = query.new_full((count, num_rows), -math.inf, dtype=torch.float32)
+    if keys.shape[1] == 0:
+        return output, total
+    transposed = keys.mT
+    for rows in blocks(num_rows, 4 * count * keys.shape[1], cached=query.device.type == "cpu"):
+        logits = (query[:, rows] @ transposed).float().mul_(scale)  # [N, r, S]
         if bias is not None:
-            logits += bias if bias.shape[1] == 1 else bias[:, start : start + block]
-        total = logits.logsumexp(-1)  # [N, r]
-        weights = (logits - total.masked_fill(total == -math.inf, 0.0)[..., None]).exp_()
-        outputs.append((weights.to(values.dtype) @ values).float())
-        sums.append(total)
-    return torch.cat(outputs, 1), torch.cat(sums, 1)
+            logits += bias if bias.shape[1] == 1 else bias[:, rows]
+        largest = logits.amax(-1, keepdim=True).clamp_(min=_LEAST)
+        weights = logits.sub_(largest).exp_()
+        # Normalised behind the product, which is smaller; and one exp a logit, not one more for the sum.
+        mass = weights.sum(-1, keepdim=True)
+        output[:, rows] = (weights.to(values.dtype) @ values).float().div_(mass.clamp(min=_TINIEST))
+        total[:, rows] = (largest + mass.log())[..., 0]
+    return output, total
 
 
 def join(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:

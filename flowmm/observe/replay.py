@@ -52,11 +52,11 @@ class Replay:
         rows = (queries.reshape(num_kv, -1, size), total.reshape(num_kv, -1))
         lengths = self._lengths[layer][None, :, None].expand_as(total).reshape(num_kv, -1) if self._relative else None
         keys = self._layers[layer].keys.mT
-        for part in blocks(rows[0].shape[1], 4 * num_kv * keys.shape[2]):
-            logits = (rows[0][:, part] @ keys).float().mul_(scale)  # [H_kv, r, S]
+        for part in blocks(rows[0].shape[1], 4 * num_kv * keys.shape[2], cached=queries.device.type == "cpu"):
+            # [H_kv, r, S] float32, in one pass over the product.
+            logits = torch.add(-rows[1][:, part, None], rows[0][:, part] @ keys, alpha=scale)
             if bias is not None:
                 logits += bias if bias.shape[1] == 1 else bias[:, part]
-            logits -= rows[1][:, part, None]
             # The largest exponent is that of the largest: one exp a slot, at the end, and not one a query.
             self._logs[layer] = self._logs[layer].maximum(logits.amax(1))
             if lengths is not None:

@@ -7,7 +7,8 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmm.reader.contexts import Asked, Context, Layout, draw_context
+from flowmm.reader.contexts import Asked, Context, draw_context
+from flowmm.reader.layouts import Layout
 from flowmm.reader.pages import CELL
 from flowmm.reader.tokens import END
 

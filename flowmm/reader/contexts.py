@@ -7,51 +7,14 @@ of its own.
 from bisect import bisect_left
 from dataclasses import dataclass
 from random import Random
-from textwrap import wrap
 
 from flowmm.reader import language
-from flowmm.reader.drawings import draw_badges, draw_table
 from flowmm.reader.language import Fact, Link
-from flowmm.reader.pages import Page, PageStyle, draw_page
+from flowmm.reader.layouts import ABSENT, COUNT, IMAGE, LINKED, LIST, TABLE, TEXT, Layout
+from flowmm.reader.pages import Page
 from flowmm.reader.tokens import IMAGE_PAD, tokenizer
 from flowmm.reader.vocabulary import COLOURS
-
-TEXT, IMAGE, ABSENT, LINKED, TABLE, COUNT, LIST = "text", "image", "absent", "linked", "table", "count", "list"
-
-_PAD = "<|image_pad|>"
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A text part, or an image where ``page``, with so many facts and filler sentences.
-
-    An image shows lines, or badges, or a table of so many ``values`` beside each label.
-    """
-
-    facts: int
-    fillers: int = 0
-    page: bool = False
-    badges: bool = False
-    values: int = 0
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the contexts of one batch have in common."""
-
-    segments: tuple[Segment, ...]
-    questions: int  # about facts of the context; at most half of them, or elimination is learnt
-    absent: int = 0  # about keys the context does not hold
-    links: int = 0  # statements in text that lead to a fact; each is asked about
-    count: bool = False  # ask how many facts there are
-    listed: bool = False  # ask for all keys
-    near: float = 0.0  # share of keys that nearly equal another one
-    strange: float = 0.0  # share of filler sentences in text with words that are spelled
-    longest: int = 10  # letters in a one-word key
-    plain: bool = False  # values of four digits only
-    rows: int = 0  # of each page, in cells
-    columns: int = 0
-    style: PageStyle | None = None
+from flowmm.reader.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -97,88 +60,6 @@ class _Asking:
     link: int | None = None
 
 
-class _Writer:
-    """Collects the string and remembers where values stand in it."""
-
-    def __init__(self) -> None:
-        self.text = "<|im_start|>"
-        self.values: dict[int, int] = {}  # fact -> character offset of its value
-        self.cells: dict[int, tuple[int, tuple[int, ...]]] = {}  # fact -> page, cells of its value
-        self.links: dict[int, tuple[int, int]] = {}  # link -> characters of what it leads to, full stop included
-        self.pages: list[Page] = []
-        self.order: list[int] = []  # facts as they stand, from the top down
-
-    def write_text(
-        self, rng: Random, layout: Layout, facts: list[tuple[int, Fact]], fillers: int, links: list[tuple[int, Link]]
-    ) -> None:
-        style = rng.choice(("lines", "running", "running", "wrapped"))
-        items: list[tuple[int, Fact | Link | None]] = [*facts, *links, *[(-1, None)] * fillers]
-        rng.shuffle(items)
-        width = rng.randint(24, 60)
-        for place, (number, item) in enumerate(items):
-            if item is None:
-                text = (language.strange_sentence if rng.random() < layout.strange else language.sentence)(rng)
-                self.text += "\n".join(wrap(text, width)) if style == "wrapped" else text
-            elif isinstance(item, Link):
-                start = len(self.text) + item.statement.rindex(item.target)
-                self.text += item.statement
-                self.links[number] = (start, start + len(item.target) if item.badge else len(self.text))
-            else:
-                text = language.state(rng, item, line=style != "running")
-                self.values[number] = len(self.text) + text.rindex(item.value)
-                self.order.append(number)
-                self.text += text
-            if place < len(items) - 1:
-                self.text += " " if style == "running" and rng.random() > 0.12 else "\n"
-                self.text += "\n" if self.text[-1] == "\n" and rng.random() < 0.1 else ""
-        self.text += "\n"
-
-    def write_image(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> None:
-        draw = self._table if segment.values else self._badges if segment.badges else self._lines
-        self.pages.append(draw(rng, layout, segment, facts))
-        self.text += "<|vision_start|>" + _PAD * (layout.rows * layout.columns) + "<|vision_end|>"
-
-    def _lines(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> Page:
-        assert layout.style is not None  # a layout with pages has a style
-        roomy = layout.columns >= 12
-        items = [
-            (number, language.state(rng, fact, line=True, sentences=roomy), fact.value) for number, fact in facts
-        ] + [(-1, language.sentence(rng), "") for _ in range(segment.fillers)]
-        rng.shuffle(items)
-        texts = [(text, number >= 0) for number, text, _ in items]
-        page = draw_page(rng, layout.style, texts, layout.rows, layout.columns)
-        for (number, text, value), cells in zip(items, page.cells, strict=True):
-            if number >= 0:
-                start = text.rindex(value)
-                self.cells[number] = (len(self.pages), cells[start : start + len(value)])
-                self.order.append(number)
-        return page
-
-    def _badges(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> Page:
-        assert layout.style is not None
-        page = draw_badges(rng, layout.style, [(f.key, f.value) for _, f in facts], layout.rows, layout.columns)
-        self._take(page, facts)
-        return page
-
-    def _table(self, rng: Random, layout: Layout, segment: Segment, facts: list[tuple[int, Fact]]) -> Page:
-        assert layout.style is not None
-        wide = segment.values
-        header = [rng.choice(("Name", "Item", "Key", "")), *(fact.column for _, fact in facts[:wide])]
-        lines = [
-            [facts[start][1].key, *(fact.value for _, fact in facts[start : start + wide])]
-            for start in range(0, len(facts), wide)
-        ]
-        page = draw_table(rng, layout.style, header, lines, layout.rows, layout.columns)
-        self._take(page, facts)
-        return page
-
-    def _take(self, page: Page, facts: list[tuple[int, Fact]]) -> None:
-        """The cells of a drawing that shows the values of ``facts`` in their order, and nothing else."""
-        for (number, _), cells in zip(facts, page.cells, strict=True):
-            self.cells[number] = (len(self.pages), cells)
-            self.order.append(number)
-
-
 def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], list[str]]:
     """The facts of all segments, in their order, and keys that are in none."""
     number = sum(segment.facts // max(1, segment.values) for segment in layout.segments if not segment.badges)
@@ -187,10 +68,11 @@ def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], lis
     keys = language.draw_keys(rng, wanted, held_out=held_out, longest=layout.longest, near=layout.near)
     rng.shuffle(keys)
     facts: list[Fact] = []
+    colours = rng.sample(COLOURS, len(COLOURS))
     for segment in layout.segments:
         if segment.badges:
             # Only badges that are counted have colours in common.
-            names = rng.choices(COLOURS[:8], k=segment.facts) if layout.count else rng.sample(COLOURS, segment.facts)
+            names = [rng.choice(colours[:8]) if layout.count else colours.pop() for _ in range(segment.facts)]
             columns_of = ["code"]
         else:
             names = [keys.pop() for _ in range(segment.facts // max(1, segment.values))]
@@ -244,19 +126,18 @@ def _questions(
 def draw_context(rng: Random, layout: Layout, *, held_out: bool = False) -> Context:
     """Draw a context of ``layout``; ``held_out`` takes its keys from the bucket that training never sees."""
     facts, spare = _facts(rng, layout, held_out)
-    kinds = [_kind(segment) for segment in layout.segments for _ in range(segment.facts)]
+    kinds = [segment.kind for segment in layout.segments for _ in range(segment.facts)]
     links = _links(rng, layout, facts, kinds, spare[layout.absent :])
-    texts = [place for place, segment in enumerate(layout.segments) if not segment.page]
-    told = [rng.choice(texts) for _ in links] if texts else []
-    writer, taken = _Writer(), 0
+    told = _told(rng, layout, len(links))
+    writer, taken = Writer(), 0
     numbered = list(enumerate(facts))
     for place, segment in enumerate(layout.segments):
         part = numbered[taken : taken + segment.facts]
         taken += segment.facts
+        here = [(i, links[i][0]) for i, where in enumerate(told) if where == place]
         if segment.page:
-            writer.write_image(rng, layout, segment, part)
+            writer.write_image(rng, layout, segment, part, here)
         else:
-            here = [(i, links[i][0]) for i, where in enumerate(told) if where == place]
             writer.write_text(rng, layout, part, segment.fillers, here)
     length = len(writer.text)
     asked, spans = _questions(rng, layout, facts, kinds, links, spare[: layout.absent]), []
@@ -272,14 +153,20 @@ def draw_context(rng: Random, layout: Layout, *, held_out: bool = False) -> Cont
     return _tokenize(writer, length, facts, [kind != TEXT for kind in kinds], asked, spans)
 
 
-def _kind(segment: Segment) -> str:
-    if not segment.page:
-        return TEXT
-    return TABLE if segment.values else LINKED if segment.badges else IMAGE
+def _told(rng: Random, layout: Layout, links: int) -> list[int]:
+    """The segments that hold the statements that lead on; a page of lines takes at most two of them."""
+    texts = [place for place, segment in enumerate(layout.segments) if not segment.page]
+    pages = [place for place, segment in enumerate(layout.segments) if segment.kind == IMAGE] * 2
+    rng.shuffle(pages)
+    told = []
+    for _ in range(links):
+        pictured = pages and (not texts or rng.random() < layout.pictured)
+        told.append(pages.pop() if pictured else rng.choice(texts))
+    return told
 
 
 def _tokenize(
-    writer: _Writer,
+    writer: Writer,
     length: int,
     facts: list[Fact],
     on_page: list[bool],
@@ -304,6 +191,8 @@ def _tokenize(
         number: tuple(range(bisect_left(starts, start), bisect_left(starts, end)))
         for number, (start, end) in writer.links.items()
     }
+    for number, (page, cells) in writer.pictured.items():
+        hops[number] = tuple(page_starts[page] + cell for cell in dict.fromkeys(cells) if cell >= 0)
     asked = tuple(
         Asked(
             one.key,

@@ -21,9 +21,9 @@ from flowmm import reader
 from flowmm.hf.reader_model import Architecture, Loaded
 from flowmm.reader import fonts, samples
 from flowmm.reader.batches import draw_batch
-from flowmm.reader.contexts import Layout, Segment
 from flowmm.reader.curriculum import cost
 from flowmm.reader.fonts import Face
+from flowmm.reader.layouts import Layout, Segment
 from flowmm.reader.network import Trainee
 from flowmm.reader.pages import PageStyle
 

@@ -20,6 +20,8 @@ CHARACTERS = " ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:.,
 _LABEL = {character: number for number, character in enumerate(CHARACTERS)}
 _OUTSIDE = -1
 _MARGIN = 3
+_REVERSED = 0.15  # of the tinted pages are light on dark
+_NOISE = 10.0  # standard deviation of grain, at most
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class PageStyle:
     tinted: bool = True
     rescaled: bool = True  # as the image processor rescales sizes that are no multiple of a cell
     blurred: float = 0.1
+    grainy: float = 0.06
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,20 @@ def label(labels: NDArray[np.uint8], text: str, xs: Sequence[float], y: float) -
         column = int(x // CELL)
         inside = 0 <= column < columns and 0 <= row < rows
         cells.append(row * columns + column if inside else _OUTSIDE)
-        if inside and character != " " and used[column] < SLOTS:
+        if inside and _LABEL.get(character) and used[column] < SLOTS:  # other signs are not asked for
             labels[row, column, second[column], used[column]] = _LABEL[character]
             used[column] += 1
     return tuple(cells)
 
 
 def coloured(rng: Random, gray: sheet.Gray, tinted: bool) -> NDArray[np.uint8]:
-    """Dark ink on light paper, ``[height, width, 3]``; plain black on white for half of the pages."""
+    """Dark ink on light paper, ``[height, width, 3]``; plain black on white for half of the pages, some reversed."""
     if not tinted or rng.random() < 0.5:
         return np.repeat(gray[..., None], 3, axis=2)
     ink = np.array([rng.randint(0, 70)] * 3) + np.array([rng.randint(0, 40) for _ in range(3)])
     paper = np.array([rng.randint(200, 255)] * 3) - np.array([rng.randint(0, 20) for _ in range(3)])
+    if rng.random() < _REVERSED:
+        ink, paper = paper, ink
     table = ink + (paper - ink) * (np.arange(256)[:, None] / 255)
     shown: NDArray[np.uint8] = table.astype(np.uint8)[gray]
     return shown
@@ -147,9 +152,12 @@ def draw_page(
 
 
 def finished(rng: Random, style: PageStyle, image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
-    """The pixels ``[height, width, 3]`` of a drawing, brought to its size and sometimes blurred."""
+    """The pixels ``[height, width, 3]`` of a drawing, brought to its size, sometimes blurred or grainy."""
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     if rng.random() < style.blurred:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.7)))
+    if rng.random() < style.grainy:
+        grain = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(2, _NOISE), (height, width, 1))
+        return (np.asarray(image) + grain).clip(0, 255).astype(np.uint8)
     return np.asarray(image)

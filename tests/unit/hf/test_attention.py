@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from flowmm.hf import attention
 from flowmm.hf.attention import join, partial_attention
 
 
@@ -27,12 +27,18 @@ def test_a_row_that_sees_no_slot_adds_nothing() -> None:
     torch.testing.assert_close(joined, torch.tensor([[[5.0] * 4, [3.0] * 4]]))
 
 
-def test_blocks_of_queries_change_nothing(monkeypatch: object) -> None:
+def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     query, keys, values = torch.randn(2, 7, 4), torch.randn(2, 9, 4), torch.randn(2, 9, 4)
     bias = torch.randn(2, 7, 9)
     whole = partial_attention(query, keys, values, 0.5, bias)
-    monkeypatch.setattr(attention, "_SCORES_BYTES", 4 * 2 * 9 * 3)  # type: ignore[attr-defined]  # three rows a block
+    monkeypatch.setattr("flowmm.blocks.MAX_BYTES", 4 * 2 * 9 * 3)  # three rows a block
     torch.testing.assert_close(partial_attention(query, keys, values, 0.5, bias), whole)
+
+
+def test_no_slots_at_all_are_nothing() -> None:
+    output, total = partial_attention(torch.ones(1, 2, 4), torch.ones(1, 0, 4), torch.ones(1, 0, 4), 1.0, None)
+    assert output.tolist() == [[[0.0] * 4] * 2]
+    assert total.tolist() == [[-math.inf] * 2]
 
 
 def test_log_two_weighs_a_slot_twice() -> None:

@@ -4,8 +4,9 @@ import numpy as np
 
 from flowmm.reader import fonts, tokens
 from flowmm.reader.batches import collate, key_letters, value_letters
-from flowmm.reader.contexts import Context, Layout, Segment, draw_context
+from flowmm.reader.contexts import Context, draw_context
 from flowmm.reader.language import ABSENT, is_held_out
+from flowmm.reader.layouts import Layout, Segment
 from flowmm.reader.pages import PageStyle
 
 LAYOUT = Layout(

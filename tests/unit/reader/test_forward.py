@@ -7,7 +7,8 @@ from PIL import Image
 from flowmm.hf.reader_model import Architecture, export
 from flowmm.reader import fonts, forward, tokens
 from flowmm.reader.batches import collate
-from flowmm.reader.contexts import Layout, Segment, draw_context
+from flowmm.reader.contexts import draw_context
+from flowmm.reader.layouts import Layout, Segment
 from flowmm.reader.network import Trainee
 from flowmm.reader.pages import PageStyle
 

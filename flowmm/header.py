@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 8 * 2**20  # some 30,000 pages; what lies about its counts is refused within seconds
 ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1}
 BLANK = "0" * 32  # stands where a checksum is not known yet
+_LONGEST_PROBLEM = 300  # characters
 
 Spec = tuple[str, tuple[int, ...], int]  # safetensors dtype, shape, bytes
 
@@ -131,9 +132,11 @@ def check_sum(header: Header, name: str, found: str) -> None:
 
 
 def corrupt(path: str, problem: str) -> NoReturn:
-    """Raise the error that every damaged file ends in."""
+    """Raise the error that every damaged file ends in; what comes out of the file cannot break its line."""
+    told = "".join(char if char.isprintable() else "?" for char in problem[:_LONGEST_PROBLEM])
+    more = "..." if len(problem) > _LONGEST_PROBLEM else ""
     hint = "Copy the file again from where it came, or make it again with `flowmm prefill`."
-    raise CorruptFileError(f"{path}: {problem}", hint)
+    raise CorruptFileError(f"{path}: {told}{more}", hint)
 
 
 def tensor_specs(document: Document) -> dict[str, Spec]:

@@ -71,12 +71,14 @@ def decode(kind: type[T], value: Any, where: str) -> T:
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _parts(kind)
     if origin in (Union, UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
         return None if value is None else _decode(inner, value, where)
     if origin is tuple:
         items = _expect(list, value, where)
+        if arguments[0] is int and all(type(item) is int and -(2**63) <= item < 2**63 for item in items):
+            return tuple(items)  # the same as below, for lists of millions
         return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items))
     if origin is Mapping:
         pairs = _expect(dict, value, where)
@@ -120,6 +122,11 @@ def _expect(kind: type[T], value: Any, where: str) -> T:
     if type(value) is not kind:  # isinstance would take True for an int
         raise MalformedError(f"{where}: expected {kind.__name__}, found {_short(value)}")
     return value
+
+
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
 
 
 @cache

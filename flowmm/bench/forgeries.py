@@ -61,7 +61,8 @@ def missing_key(header: Header, draw: Random) -> None:
 def unknown_key(header: Header, draw: Random) -> None:
     """Something nobody asked for."""
     holder, _ = draw.choice([place for place in _places(header) if isinstance(place[0], dict)])
-    holder[draw.choice(("x", "", "__class__", "layers.0.keys ", "\u202e"))] = draw.choice(_ODD)
+    names = ("x", "", "__class__", "layers.0.keys ", "\u202e", "two\nlines", "a" * 10_000)
+    holder[draw.choice(names)] = draw.choice(_ODD)
 
 
 def offsets(header: Header, draw: Random) -> None:
@@ -127,10 +128,10 @@ def _tensor(header: Header, draw: Random) -> Header:
 
 
 def _places(value: Any) -> Any:
-    """Every key of every mapping and every index of every list, with its holder."""
+    """Every key of every mapping and every index of every list, with its holder; no seed, as any would do."""
     keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
-        if key not in ("document", "__metadata__"):
+        if key not in ("document", "__metadata__", "seed"):
             yield value, key
         yield from _places(value[key])
 

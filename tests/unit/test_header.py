@@ -182,6 +182,16 @@ def test_a_header_beyond_measure_is_refused_before_it_is_read(stored: Path) -> N
         read_header(stored)
 
 
+@pytest.mark.parametrize(("name", "shown"), [("two\nlines", "two?lines: expected str"), ("x" * 9000, "xxx...")])
+def test_what_a_file_is_refused_for_stays_one_short_line(stored: Path, name: str, shown: str) -> None:
+    forge(stored, lambda table, document: document["checksums"].update({name: 1}))
+    with pytest.raises(CorruptFileError) as caught:
+        read_header(stored)
+    assert shown in caught.value.what
+    assert caught.value.what.isprintable()
+    assert len(caught.value.what) < 400 + len(str(stored))
+
+
 def test_nesting_beyond_measure_is_refused(tmp_path: Path) -> None:
     text = b'{"a":' * 200_000 + b"1" + b"}" * 200_000
     (tmp_path / "deep.kv").write_bytes(len(text).to_bytes(8, "little") + text)

@@ -80,11 +80,12 @@ def test_an_error_that_is_not_documented_is_named(good, monkeypatch):
     ("error", "how"),
     [
         (CorruptFileError("ctx.kv: bad", "Copy it again."), REFUSED),
-        (InputError("ctx.kv: bad", ""), "not two lines: 'ctx.kv: bad'"),
-        (InputError("two\nlines", "Do."), "not two lines: 'two\\nlines'"),
+        (InputError("ctx.kv: bad", ""), "not two short lines: 'ctx.kv: bad'"),
+        (InputError("two\nlines", "Do."), "not two short lines: 'two\\nlines'"),
+        (InputError("x" * 1001, "Do."), f"not two short lines: {'x' * 200!r}"),
     ],
 )
-def test_a_documented_error_has_two_lines(good, monkeypatch, error, how):
+def test_a_documented_error_has_two_short_lines(good, monkeypatch, error, how):
     def fail(path: Path) -> None:
         raise error
 

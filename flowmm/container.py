@@ -65,12 +65,15 @@ class _Metadata:
     items: Mapping[str, str]
 
 
-def read_container(path: str | os.PathLike[str], max_header_bytes: int = MAX_HEADER_BYTES) -> Container:
+def read_container(
+    path: str | os.PathLike[str], max_header_bytes: int = MAX_HEADER_BYTES, max_tensors: int | None = None
+) -> Container:
     """Read and check a safetensors header; the tensors are not touched.
 
     Args:
         path: the file.
         max_header_bytes: a longer header is refused before it is read.
+        max_tensors: more of them are refused before they are looked at; None: any number is fine.
 
     Raises:
         InputError: when the file is missing, unreadable or no regular file.
@@ -92,6 +95,8 @@ def read_container(path: str | os.PathLike[str], max_header_bytes: int = MAX_HEA
     if type(table) is not dict:
         raise MalformedError("header: expected a table of tensors")
     metadata = decode(_Metadata, {"items": table.pop("__metadata__", {})}, "header").items
+    if max_tensors is not None and len(table) > max_tensors:
+        raise MalformedError(f"header: {len(table)} tensors, at most {max_tensors} are expected")
     tensors = {name: _entry(name, value, 8 + length) for name, value in table.items()}
     _check_filled(tensors, 8 + length, size)
     return Container(prefix + text, metadata, tensors, size)

@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 8 * 2**20  # some 30,000 pages; what lies about its counts is refused within seconds
 ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1}
 BLANK = "0" * 32  # stands where a checksum is not known yet
+_MAX_TENSORS = 2**14
 _LONGEST_PROBLEM = 300  # characters
 
 Spec = tuple[str, tuple[int, ...], int]  # safetensors dtype, shape, bytes
@@ -95,7 +96,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     name = os.fspath(path)
     try:
-        container = read_container(name, MAX_HEADER_BYTES)
+        container = read_container(name, MAX_HEADER_BYTES, _MAX_TENSORS)
         _check_version(name, container.metadata)
         _check_head(container)
         document = decode(Document, parse(container.metadata["document"], "document"), "document")

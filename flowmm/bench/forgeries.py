@@ -117,6 +117,8 @@ def lists(header: Header, draw: Random) -> None:
             lambda: layer.update(lengths=[1] * (many // 3)),
             lambda: document.update(rotations=[1] * (many // 3)),
             lambda: (document["evidence"] or [{}])[0].update(observed=[f"{i}" for i in range(many // 13)]),
+            lambda: document["provenance"]["probe"].update(top_logits=[0.5] * (many // 5)),
+            lambda: document["provenance"].update(sources=document["provenance"]["sources"] * (many // 200)),
             lambda: document["provenance"].update(created="x" * (many - 8000)),
         )
     )()

@@ -14,7 +14,7 @@ from flowmm_cli.output import human_bytes, human_seconds
 if TYPE_CHECKING:
     from flowmm import CostReport, RefitReport
 
-app = typer.Typer(help="Make suites; measure what methods cost, how well they answer, what files withstand.")
+app = typer.Typer(help="Make suites; measure cost, quality, and what files withstand.")
 app.command()(bench_make.make)
 app.command()(bench_quality.quality)
 app.command()(bench_quality.order)

@@ -113,6 +113,13 @@ def newer(data: bytearray) -> bytes:
     return bytes(data).replace(b'"format_version":"1"', b'"format_version":"2"', 1)
 
 
+def shelf(folder: Path) -> None:
+    """A folder with two context files."""
+    (folder / "shelf").mkdir(exist_ok=True)
+    for name in ("one.kv", "two.kv"):
+        shutil.copy(folder / "ctx.kv", folder / "shelf" / name)
+
+
 def read_only(folder: Path) -> None:
     (folder / "closed").mkdir(exist_ok=True)
     (folder / "closed").chmod(0o555)
@@ -166,7 +173,7 @@ CASES: tuple[Case, ...] = (
     Case("answers exist", "flowmm ask ctx.kv -i q.jsonl -o old.jsonl", 2, old_answers),
     Case("a size that is none", "flowmm prune . --max-bytes much", 2),
     Case("an age that is none", "flowmm prune . --max-bytes 20GB --older-than 30", 2),
-    Case("nobody to ask", "flowmm prune . --max-bytes 1kB", 2),
+    Case("nobody to ask", "flowmm prune shelf --max-bytes 1kB", 2, shelf),
     Case("missing document", "flowmm prefill missing.pdf -o out.kv", 3),
     Case("a folder as document", "flowmm prefill folder -o out.kv", 3, lambda f: (f / "folder").mkdir(exist_ok=True)),
     Case("empty document", "flowmm prefill empty.txt -o out.kv", 3, file("empty.txt", b"")),

@@ -182,6 +182,12 @@ def test_a_header_beyond_measure_is_refused_before_it_is_read(stored: Path) -> N
         read_header(stored)
 
 
+def test_tensors_without_number_are_refused(stored: Path) -> None:
+    forge(stored, lambda table, document: table.update({f"{i}": None for i in range(16_384)}))
+    with pytest.raises(CorruptFileError, match=r"1639[0-9] tensors, at most 16384"):
+        read_header(stored)
+
+
 @pytest.mark.parametrize(("name", "shown"), [("two\nlines", "two?lines: expected str"), ("x" * 9000, "xxx...")])
 def test_what_a_file_is_refused_for_stays_one_short_line(stored: Path, name: str, shown: str) -> None:
     forge(stored, lambda table, document: document["checksums"].update({name: 1}))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event, Thread
@@ -70,7 +70,7 @@ def judged(path: Path, expected: Any) -> str:
             how = f"{read.__name__}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if how not in (SAME, REFUSED):
             return how
-    return how if how == REFUSED or _alike(_numbers(found), _numbers(expected)) else OTHER
+    return how if how == REFUSED or _alike(found, expected) else OTHER
 
 
 def _documented(error: FlowmmError) -> str:
@@ -79,19 +79,25 @@ def _documented(error: FlowmmError) -> str:
     return REFUSED if short else f"not two short lines: {error.what[:200]!r}"
 
 
-def _numbers(cache: Any) -> tuple[Any, ...]:
-    """What answers are made of; what is said about a context beside it may differ."""
-    queries = None if cache.evidence is None else tuple(one.queries for one in cache.evidence)
-    parts = ("keys", "values", "position", "lengths", "bias", "modality")
-    return tuple(getattr(layer, part) for layer in cache.layers for part in parts), cache.modality, queries
+def _tensors(value: Any, where: str = "") -> dict[str, Tensor]:
+    """Every tensor of a context by its place; what is said beside them may differ."""
+    if isinstance(value, Tensor):
+        return {where: value}
+    held: Iterable[tuple[Any, Any]] = ()
+    if is_dataclass(value):
+        held = ((field.name, getattr(value, field.name)) for field in fields(value))
+    elif isinstance(value, Mapping):
+        held = value.items()
+    elif isinstance(value, tuple):
+        held = enumerate(value)
+    return {place: tensor for key, item in held for place, tensor in _tensors(item, f"{where}.{key}").items()}
 
 
 def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    return bool(one == other)
+    ours, theirs = _tensors(one), _tensors(other)
+    return ours.keys() == theirs.keys() and all(
+        a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours.values(), theirs.values(), strict=True)
+    )
 
 
 @contextmanager

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from flowmm.bench.cost_report import CostReport as CostReport
     from flowmm.bench.kill import KillReport as KillReport
     from flowmm.bench.kill import bench_kill as bench_kill
+    from flowmm.bench.load import bench_load as bench_load
+    from flowmm.bench.load_report import LoadReport as LoadReport
     from flowmm.bench.make import MadeSuite as MadeSuite
     from flowmm.bench.make import make_suite as make_suite
     from flowmm.bench.mutate import bench_mutate as bench_mutate
@@ -68,6 +70,8 @@ _NAMES = {
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
     "bench.kill": ("KillReport", "bench_kill"),
+    "bench.load": ("bench_load",),
+    "bench.load_report": ("LoadReport",),
     "bench.make": ("MadeSuite", "make_suite"),
     "bench.mutate": ("bench_mutate",),
     "bench.mutate_report": ("MutateReport",),

@@ -11,12 +11,14 @@ from itertools import tee
 import torch
 from torch import Tensor
 
-from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, count_by_head, slots_to_keep
+from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, choose, count_by_head, slots_to_keep
 from flowmm.context import NUM_SINKS, ContextCache, Evidence, LayerCache, Modality
 from flowmm.diagnostics import diagnose
 from flowmm.errors import UsageError
 from flowmm.flow import layer_strategy
-from flowmm.merges.selection import Selection
+from flowmm.layer_tensors import rounded, rounded_keys
+from flowmm.merges.selection import Selection, indices
+from flowmm.packing import Packing
 from flowmm.profiles import Method, ModelProfile, method_names
 from flowmm.records import Compression, LayerFlow, LayerRecord
 from flowmm.refit import Refit
@@ -46,6 +48,7 @@ def compress(
     keep: float | None = None,
     keep_tokens: int | None = None,
     seed: int = 0,
+    packing: Packing | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ContextCache:
     """A smaller cache; the one given stays as it is.
@@ -58,6 +61,8 @@ def compress(
         keep_tokens: the same as a number; give at most one of the two, none means ``DEFAULT_KEEP``. A head that has
             fewer slots keeps all.
         seed: for rules that draw.
+        packing: of the file that the cache is for. The refit then fits values and bias to the keys as they come back
+            from it, and what was lost counts what rounding loses; the cache returned is not rounded.
         progress: called with layers done and layers there are.
 
     Returns:
@@ -81,10 +86,12 @@ def compress(
         rotation = None if ranking.evidence is None else ranking.evidence.rotation
         selection = Selection(layer, ranking.scores, kept, ranking.free, strategies[index], profile.tau, rotation)
         small, merged = rules.merge(selection)
+        small = replace(small, important=_important(selection, small, method.exact))
         record = LayerRecord(strategies[index], _flows(cache)[index], _kept(small), merged)
         if rules.refit is not None and cache.evidence is not None:
-            fit = rules.refit(layer, small, cache.evidence[index], cache.num_tokens, seed)
-            small, before, after = fit.layer, fit.error_before, fit.error_after
+            seen = small if packing is None else rounded_keys(small, packing, cache.num_tokens)
+            fit = rules.refit(layer, seen, cache.evidence[index], cache.num_tokens, seed)
+            small, before, after = replace(fit.layer, keys=small.keys), fit.error_before, fit.error_after
             record = replace(record, error_evicted=before, error_refitted=after, heads_refitted=fit.heads)
         layers.append(small)
         records.append(record)
@@ -92,9 +99,20 @@ def compress(
             progress(index + 1, len(cache.layers))
     done = replace(cache, layers=tuple(layers), evidence=None)
     names = (method.name, method.text, profile.name, profile.text)
-    diagnostics = diagnose(cache, done, rules.refit or Refit(), seed)
+    stored = done if packing is None else rounded(done, packing)
+    diagnostics = diagnose(cache, stored, rules.refit or Refit(), seed)
     compression = Compression(*names, share, done.keep, seed, tuple(records), diagnostics)
     return replace(done, provenance=replace(cache.provenance, flow=_flows(cache), compression=compression))
+
+
+def _important(selection: Selection, small: LayerCache, share: float) -> Tensor | None:
+    """``[H_kv, K]`` bool: a share of each head's kept slots that are not protected, the highest scores first."""
+    if share == 0:
+        return None
+    index, living = indices(selection.kept)
+    free = living & ~small.protected
+    counts = (share * free.sum(1).double()).round().long()
+    return choose(selection.scores.gather(1, index), free.int() - 1, counts)
 
 
 @torch.no_grad()

@@ -70,6 +70,7 @@ class LayerCache:
     lengths: Tensor  # [H_kv] int64
     bias: Tensor | None = None  # [H_kv, S] float32, added to the attention logits: log(mass) of a merged slot
     window: int | None = None  # sliding-window layers: a query at position p sees keys at positions > p - window
+    important: Tensor | None = None  # [H_kv, S] bool: slots that a file of few bits keeps in 16, besides protected ones
 
     @property
     def num_slots(self) -> int:
@@ -94,6 +95,11 @@ class LayerCache:
     def protected(self) -> Tensor:
         """``[H_kv, S]`` bool: template tokens and sinks, which no method may evict or merge."""
         return ((self.modality == Modality.TEMPLATE) | (self.position < NUM_SINKS)) & ~self.padding
+
+    @property
+    def exact(self) -> Tensor:
+        """``[H_kv, S]`` bool: what a file of few bits keeps in 16."""
+        return self.protected if self.important is None else self.protected | self.important
 
 
 @dataclass(frozen=True)

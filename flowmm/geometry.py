@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from flowmm.packing import PARTS, Packing, Shape, packed_codes, packed_increasing
 from flowmm.records import LayerFlow
 from flowmm.typed_json import MalformedError
 
-KV_DTYPES: Mapping[str, str] = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}  # our names: safetensors' names
+_QUERY_DTYPES = ("BF16", "F16", "F32")
 _MAX_HEADS = 256  # a head without slots costs no bytes in the file, but padding in memory
 _MAX_PASSES = 64  # that looked at the slots
-
-Shape = tuple[str, tuple[int, ...]]  # safetensors dtype, and sizes
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,9 @@ class LayerGeometry:
     window: int | None = None  # None: every query sees every slot
     has_bias: bool = False
     has_position: bool = False  # without, every head holds all tokens in order
+    biased: int | None = None  # slots whose bias is not 0, if only theirs are listed
+    packed_position: bool = False  # in few bits; else 32 each
+    exact: tuple[int, ...] = ()  # slots per head that are kept in 16 bits beside the packed ones; (): none
 
     @property
     def kind(self) -> Literal["full", "sliding"]:
@@ -36,13 +38,28 @@ class LayerGeometry:
         """Living slots of all heads together."""
         return sum(self.lengths)
 
-    def shapes(self, kv_dtype: str) -> dict[str, Shape]:
+    @property
+    def coarse(self) -> tuple[int, ...]:
+        """Slots per head that are packed as the file's precision has it."""
+        exact = self.exact or (0,) * len(self.lengths)
+        return tuple(length - kept for length, kept in zip(self.lengths, exact, strict=True))
+
+    def shapes(self, packing: Packing, num_tokens: int) -> dict[str, Shape]:
         """The layer's tensors by name."""
-        packed = packed_parts(kv_dtype, self.num_slots, self.head_size)
-        shapes = {f"{part}{suffix}": shape for part in ("keys", "values") for suffix, shape in packed.items()}
+        shapes: dict[str, Shape] = {}
+        for part in PARTS:
+            packed = packing.shapes(part, self.coarse, self.head_size)
+            shapes |= {f"{part}{suffix}": shape for suffix, shape in packed.items()}
+        if any(self.exact):
+            shapes["exact"] = ("BF16", (2, sum(self.exact), self.head_size))
+            shapes["is_exact"] = packed_codes(self.num_slots, 1)
         if self.has_bias:
-            shapes["bias"] = ("F32", (self.num_slots,))
-        if self.has_position:
+            shapes["bias"] = ("F32", (self.num_slots if self.biased is None else self.biased,))
+        if self.biased is not None:
+            shapes["is_biased"] = packed_codes(self.num_slots, 1)
+        if self.packed_position:
+            shapes["position"] = packed_increasing(self.num_slots, len(self.lengths) * num_tokens)
+        elif self.has_position:
             shapes["position"] = ("I32", (self.num_slots,))
         return shapes
 
@@ -55,6 +72,12 @@ class LayerGeometry:
             raise MalformedError(f"{where}: a head has 0 to {num_tokens} slots, one per token")
         if not self.has_position and min(self.lengths) < num_tokens:
             raise MalformedError(f"{where}: holds only some tokens, yet does not say which")
+        if self.packed_position and not self.has_position:
+            raise MalformedError(f"{where}: packed positions, yet no positions")
+        if self.biased is not None and not (self.has_bias and 0 <= self.biased <= self.num_slots):
+            raise MalformedError(f"{where}.biased: {self.biased} of {self.num_slots} slots")
+        if self.exact and (len(self.exact) != len(self.lengths) or min(*self.exact, *self.coarse) < 0):
+            raise MalformedError(f"{where}.exact: {list(self.exact)} of {list(self.lengths)} slots")
 
 
 class EvidencePart(NamedTuple):
@@ -73,7 +96,7 @@ class EvidenceGeometry:
     flow: LayerFlow | None
     num_heads: int  # H_q
     num_queries: int
-    query_dtype: str  # a value of KV_DTYPES
+    query_dtype: str  # BF16, F16 or F32
     has_cumulative: bool
     num_sampled: int = 0
     num_asking: int = 0
@@ -109,7 +132,7 @@ class EvidenceGeometry:
             raise MalformedError(f"{where}: {heads} query heads for {len(layer.lengths)} heads")
         if len(self.observed) > _MAX_PASSES:
             raise MalformedError(f"{where}.observed: {len(self.observed)} passes, at most {_MAX_PASSES} are expected")
-        if self.query_dtype not in KV_DTYPES.values():
+        if self.query_dtype not in _QUERY_DTYPES:
             raise MalformedError(f"{where}.query_dtype: {self.query_dtype!r}")
         pairs = 1 if self.rotation is None else rotations[self.rotation]
         if not 1 <= pairs <= max(1, layer.head_size // 2):
@@ -119,8 +142,3 @@ class EvidenceGeometry:
         if kind == "queries":
             return self.query_dtype, (self.num_heads, size, layer.head_size)
         return ("I64", (size,)) if kind == "index" else ("F32", (layer.num_slots,))
-
-
-def packed_parts(kv_dtype: str, num_slots: int, head_size: int) -> dict[str, Shape]:
-    """What the codec of that name makes of ``[N, D]`` slots: dtype and shape by the suffix of the tensor's name."""
-    return {"": (KV_DTYPES[kv_dtype], (num_slots, head_size))}

@@ -12,19 +12,23 @@ from xxhash import xxh3_128_hexdigest
 
 from flowmm.container import Container, TensorEntry, checksum, open_regular, pack_head, read_container
 from flowmm.errors import CorruptFileError
-from flowmm.geometry import KV_DTYPES, EvidenceGeometry, LayerGeometry, Shape
+from flowmm.geometry import EvidenceGeometry, LayerGeometry
+from flowmm.packing import PARTS, Packing, Shape, packing_of
 from flowmm.records import Provenance
 from flowmm.typed_json import MalformedError, canonical, decode, encode, parse
 
 FORMAT = "flowmm-kv"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_HEADER_BYTES = 8 * 2**20  # some 30,000 pages; what lies about its counts is refused within seconds
-ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1}
+ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "U8": 1}
 BLANK = "0" * 32  # stands where a checksum is not known yet
 _MAX_TENSORS = 2**14
 _LONGEST_PROBLEM = 300  # characters
 
 Spec = tuple[str, tuple[int, ...], int]  # safetensors dtype, shape, bytes
+
+_PARTS = (*PARTS, "exact", "bias", "position", "modality", "evidence")
+_PART_OF = {"is_exact": "exact", "is_biased": "bias", "rotations": "evidence"}  # of tensors named otherwise
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class Document:
     evidence: tuple[EvidenceGeometry, ...] | None
     checksums: Mapping[str, str]  # xxh3_128 in hex, by tensor
     rotations: tuple[int, ...] = field(default=(), kw_only=True)  # pairs of dimensions that each turns
+    kv_options: Mapping[str, int] = field(default_factory=dict, kw_only=True)  # of the packing, beside its name
+
+    @property
+    def packing(self) -> Packing:
+        """How keys and values are packed."""
+        return packing_of(self.kv_dtype, self.kv_options)
 
 
 @dataclass(frozen=True)
@@ -62,20 +72,44 @@ class Header(Document):
 
     @property
     def full_bytes(self) -> int:
-        """Bytes of keys and values of such a cache, stored as this file stores them."""
+        """Bytes of keys and values of such a cache, in 16 bits, or in 32 if this file stores them so."""
         sizes = sum(len(layer.lengths) * layer.head_size for layer in self.layers)
-        return 2 * self.num_tokens * sizes * ITEM_BYTES[KV_DTYPES[self.kv_dtype]]
+        return 2 * self.num_tokens * sizes * self.packing.item_bytes
 
     @property
     def keep(self) -> float:
         """Living slots over the slots of a full cache."""
         return self.num_slots / self.num_slots_full
 
+    @property
+    def num_exact(self) -> int:
+        """Living slots that are kept in 16 bits beside the packed ones."""
+        return sum(sum(layer.exact) for layer in self.layers)
+
+    @property
+    def bits_per_number(self) -> float | None:
+        """Bits that a number of a living slot takes, scales and slots in 16 bits included; None without slots."""
+        numbers = 2 * sum(layer.num_slots * layer.head_size for layer in self.layers)
+        stored = sum(self._bytes(i, (*PARTS, "exact", "is_exact")) for i in range(len(self.layers)))
+        return 8 * stored / numbers if numbers else None
+
     def layer_bytes(self, index: int) -> int:
         """Bytes of a layer's slots in the file: keys, values, biases and positions, heads as long as they are."""
-        kinds = ("keys", "values", "bias", "position")
+        layer = self.layers[index]
+        return self._bytes(index, tuple(layer.shapes(self.packing, self.num_tokens)))
+
+    def _bytes(self, index: int, kinds: tuple[str, ...]) -> int:
         stems = tuple(f"layers.{index}.{kind}" for kind in kinds)
         return sum(entry.end - entry.start for name, entry in self.tensors.items() if name.startswith(stems))
+
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes by what they hold; together they are the file's."""
+        found = dict.fromkeys(_PARTS, 0)
+        for name, entry in self.tensors.items():
+            stem = name.split(".")[2] if name.startswith("layers.") else name.partition(".")[0]
+            found[_PART_OF.get(stem, stem)] += entry.end - entry.start
+        return {**found, "header": self.file_bytes - sum(found.values())}
 
     @property
     def is_full(self) -> bool:
@@ -107,7 +141,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     return Header(
         **{entry.name: getattr(document, entry.name) for entry in fields(Document)},
         path=name,
-        format_version=FORMAT_VERSION,
+        format_version=int(container.metadata["format_version"]),
         file_bytes=container.file_bytes,
         tensors=container.tensors,
     )
@@ -143,8 +177,10 @@ def corrupt(path: str, problem: str) -> NoReturn:
 def tensor_specs(document: Document) -> dict[str, Spec]:
     """The tensors a file with this document holds, in the order they are stored: larger items first."""
     shapes: dict[str, Shape] = {}
+    packing = document.packing
     for i, layer in enumerate(document.layers):
-        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.shapes(document.kv_dtype).items()}
+        of_layer = layer.shapes(packing, document.num_tokens)
+        shapes |= {f"layers.{i}.{name}": shape for name, shape in of_layer.items()}
     for i, (layer, evidence) in enumerate(zip(document.layers, document.evidence or (), strict=False)):
         shapes |= {f"layers.{i}.evidence.{name}": shape for name, shape in evidence.shapes(layer).items()}
     for i, num_pairs in enumerate(document.rotations):
@@ -201,8 +237,7 @@ def _check_head(container: Container) -> None:
 
 def _check_document(document: Document) -> None:
     """Sizes and names that fit each other, before anything is computed from them."""
-    if document.kv_dtype not in KV_DTYPES:
-        raise MalformedError(f"document.kv_dtype: {document.kv_dtype!r}, expected one of {', '.join(KV_DTYPES)}")
+    packing_of(document.kv_dtype, document.kv_options)
     if document.num_tokens < 1 or document.next_position < 1 or not document.layers:
         raise MalformedError("document: a context has at least one token, one position and one layer")
     for i, layer in enumerate(document.layers):

@@ -14,6 +14,7 @@ from flowmm.header import Header, read_header
 from flowmm.header import verify as verify_checksums
 from flowmm.hf.hub import READER
 from flowmm.inputs.options import ReadOptions
+from flowmm.packing import PACKINGS
 from flowmm.plan import Clock, Plan
 from flowmm.plan import CompressOptions as CompressOptions
 from flowmm.plan import Progress as Progress
@@ -119,7 +120,7 @@ def prefill_file(
     clock.seconds |= cache.provenance.seconds
     clock.skip()
     if plan.method is not None:
-        cache = _compressed(cache, plan.method, plan.known_profile, compression, clock.progress)
+        cache = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
     return _written(cache, output, kv_dtype, force, provenance, clock)
@@ -151,7 +152,7 @@ def compress_file(
     clock.progress("read", 0, 1)
     cache = load(source)
     clock.lap("read")
-    small = _compressed(cache, plan.method, plan.known_profile, compression, clock.progress)
+    small = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
     clock.lap("compress")
     seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
     small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
@@ -254,9 +255,15 @@ def _scouted(
 
 
 def _compressed(
-    cache: ContextCache, method: Method, profile: ModelProfile, options: CompressOptions, progress: Progress
+    cache: ContextCache,
+    method: Method,
+    profile: ModelProfile,
+    options: CompressOptions,
+    kv_dtype: str | None,
+    progress: Progress,
 ) -> ContextCache:
     from flowmm.compress import compress
+    from flowmm.store import stored_dtype
 
     return compress(
         cache,
@@ -265,6 +272,7 @@ def _compressed(
         keep=options.keep,
         keep_tokens=options.keep_tokens,
         seed=options.seed,
+        packing=PACKINGS[stored_dtype(cache, kv_dtype)],
         progress=lambda done, total: progress("compress", done, total),
     )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from flowmm.codecs import CODECS
 from flowmm.context import ContextCache
 from flowmm.hf.decoding import Decoder, placed
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import question_ids
+from flowmm.layer_tensors import rounded
+from flowmm.packing import PACKINGS
 from flowmm.records import Probe
 
 QUESTION = "What is this about?"
@@ -23,7 +22,7 @@ _TOLERANCE = {"float32": 0.005, "float16": 0.02, "bfloat16": 0.06}
 def take_probe(cache: ContextCache, loaded: LoadedModel, kv_dtype: str) -> Probe:
     """Ask the fixed question of a cache as it will come back from a file of ``kv_dtype``."""
     token_ids = question_ids(QUESTION, loaded)
-    top = _logits(rounded(cache, kv_dtype), loaded, token_ids).topk(_TOP)
+    top = _logits(rounded(cache, PACKINGS[kv_dtype]), loaded, token_ids).topk(_TOP)
     return Probe(tuple(token_ids), tuple(top.indices.tolist()), tuple(top.values.tolist()))
 
 
@@ -40,19 +39,3 @@ def _logits(cache: ContextCache, loaded: LoadedModel, token_ids: list[int]) -> T
     decoder = Decoder(loaded, placed(cache, loaded), 1, len(token_ids))
     ids = torch.tensor([token_ids])
     return decoder.feed(ids, torch.ones_like(ids, dtype=torch.bool))[0].cpu()
-
-
-def rounded(cache: ContextCache, kv_dtype: str) -> ContextCache:
-    """The cache as it comes back from a file of ``kv_dtype``.
-
-    Raises:
-        UsageError: a value is too large for the precision.
-    """
-    codec = CODECS[kv_dtype]
-
-    def through(slots: Tensor) -> Tensor:
-        packed = codec.decode(codec.encode(slots.flatten(0, 1)))
-        return packed.view(slots.shape).to(slots.dtype)
-
-    layers = [replace(layer, keys=through(layer.keys), values=through(layer.values)) for layer in cache.layers]
-    return replace(cache, layers=tuple(layers))

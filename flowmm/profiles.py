@@ -34,6 +34,7 @@ class Method(FileModel):
     merge: Rule
     refit: dict[str, Any] | None = None  # fields of flowmm.refit.Refit; None: no refit
     decode: Decode | None = None  # None: nothing is evicted while decoding
+    exact: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of kept slots that a file of few bits has in 16, by score
     passes: Annotated[float, Field(ge=1)] = 1.0  # times the context is read
     question: bool = False  # whether it needs the question when it compresses
 

@@ -29,10 +29,15 @@ def padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     heads, longest = len(lengths), max(lengths)
     if min(lengths) == longest:
         return flat.reshape(heads, longest, *flat.shape[1:])
-    result = flat.new_zeros(heads, longest, *flat.shape[1:])
+    result = flat.new_empty(heads, longest, *flat.shape[1:])
     for head, length, end in zip(result, lengths, accumulate(lengths), strict=True):
-        head[:length] = flat[end - length : end]
+        head[:length], head[length:] = flat[end - length : end], 0
     return result
+
+
+def owners(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """``[sum(lengths)]`` int64: the head of each slot."""
+    return torch.repeat_interleave(torch.tensor(lengths, dtype=torch.int64, device=device))
 
 
 def slots_problem(position: Tensor, lengths: Tensor, num_tokens: int, bias: Tensor | None = None) -> str | None:

@@ -13,12 +13,11 @@ from torch import Tensor
 from xxhash import xxh3_128_hexdigest
 
 from flowmm.atomic import check_target, replacing
-from flowmm.codecs import CODECS
 from flowmm.container import open_regular
 from flowmm.context import ContextCache, Evidence, LayerCache, Modality
 from flowmm.errors import ResourceError, UnknownNameError
 from flowmm.evidence_tensors import evidence_of, geometry_of, tensors_of
-from flowmm.geometry import EvidenceGeometry, LayerGeometry, packed_parts
+from flowmm.geometry import EvidenceGeometry
 from flowmm.header import (
     BLANK,
     Document,
@@ -29,8 +28,11 @@ from flowmm.header import (
     read_header,
     tensor_specs,
 )
-from flowmm.ragged import flat, padded, slots_problem
+from flowmm.layer_tensors import layer_geometry_of, layer_of, layer_tensors_of
+from flowmm.packing import PACKINGS, options_of
+from flowmm.ragged import slots_problem
 from flowmm.rotation import Rotation, shared
+from flowmm.typed_json import MalformedError
 
 _TORCH = {
     "I64": torch.int64,
@@ -38,6 +40,7 @@ _TORCH = {
     "I32": torch.int32,
     "BF16": torch.bfloat16,
     "F16": torch.float16,
+    "F8_E4M3": torch.float8_e4m3fn,
     "U8": torch.uint8,
 }
 _NAMES = {dtype: name for name, dtype in _TORCH.items()}
@@ -52,7 +55,7 @@ def save(
     Args:
         cache: what to store; ``bias`` finite, positions increasing within each head.
         path: the name; a link is followed.
-        kv_dtype: a name of ``KV_DTYPES``; None keeps 16-bit tensors as they are and stores float32 as bf16.
+        kv_dtype: a name of ``PACKINGS``; None keeps 16-bit tensors as they are and stores float32 as bf16.
         force: replace a file of that name.
 
     Returns:
@@ -85,8 +88,8 @@ def file_dtype(computed: torch.dtype, kv_dtype: str | None) -> str:
         UnknownNameError: no such precision.
     """
     name = kv_dtype or _DEFAULT_KV_DTYPE[computed]
-    if name not in CODECS:
-        raise UnknownNameError("kv dtype", name, CODECS)
+    if name not in PACKINGS:
+        raise UnknownNameError("kv dtype", name, PACKINGS)
     return name
 
 
@@ -101,7 +104,8 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtyp
     Args:
         path: the file.
         device: where the tensors go.
-        dtype: of keys, values and reference queries; None leaves them as they are stored.
+        dtype: of keys, values and reference queries; None leaves them as they are stored (keys and values that are
+            stored in less than 16 bits become bfloat16).
 
     Raises:
         InputError: when the file is missing or unreadable.
@@ -142,16 +146,8 @@ def _write(file: BufferedWriter, cache: ContextCache, document: Document) -> Non
 
 
 def _document(cache: ContextCache, kv_dtype: str) -> Document:
-    layers = tuple(
-        LayerGeometry(
-            lengths=tuple(layer.lengths.tolist()),
-            head_size=layer.keys.shape[2],
-            window=layer.window,
-            has_bias=layer.bias is not None,
-            has_position=bool((layer.lengths < cache.num_tokens).any()),  # else increasing means 0, 1, 2, ...
-        )
-        for layer in cache.layers
-    )
+    packing = PACKINGS[kv_dtype]
+    layers = tuple(layer_geometry_of(layer, packing, cache.num_tokens) for layer in cache.layers)
     rotations, evidence = shared(one.rotation for one in cache.evidence or ()), None
     numbers = {id(rotation): i for i, rotation in enumerate(rotations)}
     if cache.evidence is not None:
@@ -167,22 +163,17 @@ def _document(cache: ContextCache, kv_dtype: str) -> Document:
         evidence=evidence,
         checksums={},
         rotations=tuple(len(rotation.pairs) for rotation in rotations),
+        kv_options=options_of(packing),
     )
     return replace(blank, checksums=dict.fromkeys(tensor_specs(blank), BLANK))
 
 
 def _tensors(cache: ContextCache, document: Document) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the file by name, one at a time."""
-    codec = CODECS[document.kv_dtype]
+    packing = document.packing
     for i, layer in enumerate(cache.layers):
-        lengths = layer.lengths.tolist()
-        for part, slots in (("keys", layer.keys), ("values", layer.values)):
-            for suffix, packed in codec.encode(flat(slots, lengths)).items():
-                yield f"layers.{i}.{part}{suffix}", packed
-        if layer.bias is not None:
-            yield f"layers.{i}.bias", flat(layer.bias, lengths)
-        if min(lengths) < cache.num_tokens:
-            yield f"layers.{i}.position", flat(layer.position, lengths)
+        for name, tensor in layer_tensors_of(layer, document.layers[i], packing, cache.num_tokens):
+            yield f"layers.{i}.{name}", tensor
         if cache.evidence is not None and document.evidence is not None:
             for name, tensor in tensors_of(cache.evidence[i], document.evidence[i], document.layers[i]):
                 yield f"layers.{i}.evidence.{name}", tensor
@@ -229,35 +220,14 @@ class _Stored:
         return data.view(_TORCH[entry.dtype]).reshape(entry.shape)
 
     def _layer(self, i: int, modality: Tensor) -> LayerCache:
-        geometry = self.header.layers[i]
-        heads, lengths = len(geometry.lengths), geometry.lengths
-        if geometry.has_position:
-            position = padded(self.tensor(f"layers.{i}.position"), lengths)
-        else:
-            position = torch.arange(len(modality), dtype=torch.int32).expand(heads, -1)
-        bias = padded(self.tensor(f"layers.{i}.bias"), lengths) if geometry.has_bias else None
-        counts = torch.tensor(lengths)
-        problem = slots_problem(position, counts, len(modality), bias)
-        if problem is not None:
-            corrupt(self.header.path, f"layers.{i}: {problem}")
-        return LayerCache(
-            keys=self._slots(i, "keys"),
-            values=self._slots(i, "values"),
-            position=position.to(self.device),
-            modality=modality[position.long()].to(self.device),
-            lengths=counts.to(self.device),
-            bias=None if bias is None else bias.to(self.device),
-            window=geometry.window,
-        )
+        def read(name: str) -> Tensor:
+            return self.tensor(f"layers.{i}.{name}")
 
-    def _slots(self, i: int, part: str) -> Tensor:
-        """``[H_kv, S, D]`` keys or values."""
-        layer, kv_dtype = self.header.layers[i], self.header.kv_dtype
-        packed = {
-            suffix: self.tensor(f"layers.{i}.{part}{suffix}")
-            for suffix in packed_parts(kv_dtype, layer.num_slots, layer.head_size)
-        }
-        return padded(CODECS[kv_dtype].decode(packed).to(self.device, self.dtype), layer.lengths)
+        geometry, packing = self.header.layers[i], self.header.packing
+        try:
+            return layer_of(read, geometry, packing, modality, self.device, self.dtype)
+        except MalformedError as error:
+            corrupt(self.header.path, f"layers.{i}: {error}")
 
     def _rotation(self, i: int) -> Rotation:
         return Rotation(*(self.tensor(f"rotations.{i}.{part}").to(self.device) for part in ("cos", "sin", "pairs")))

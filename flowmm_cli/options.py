@@ -110,8 +110,12 @@ Profile = Annotated[
     ),
 ]
 KvDtype = Annotated[
-    Literal["bf16", "fp16", "fp32"] | None,
-    typer.Option("--kv-dtype", help="What keys and values are stored in.", rich_help_panel=_COMPRESSION),
+    Literal["bf16", "fp16", "fp32", "fp8", "int8", "int4", "int3", "rot4", "rot3", "rot2"] | None,
+    typer.Option(
+        "--kv-dtype",
+        help="What keys and values are stored in. Below 16 bits, sinks and template tokens stay bf16.",
+        rich_help_panel=_COMPRESSION,
+    ),
 ]
 
 

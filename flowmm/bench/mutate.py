@@ -22,7 +22,7 @@ from flowmm.bench.mutate_worker import REFUSED, SAME, Outcome, Task, work
 from flowmm.bench.mutations import MUTATIONS, GoodFile, Mutation, cut
 from flowmm.bench.trust_markdown import mutate_section
 from flowmm.errors import ResourceError, UsageError
-from flowmm.geometry import KV_DTYPES
+from flowmm.packing import PACKINGS
 from flowmm.plan import Progress
 from flowmm.store import save
 
@@ -159,7 +159,7 @@ class _Reader:
 
 def _good_files(folder: Path) -> list[GoodFile]:
     goods = []
-    for kv_dtype in KV_DTYPES:
+    for kv_dtype in PACKINGS:
         for tokens in _TOKENS:
             for make in (small_context, full_context):
                 path = folder / f"{make.__name__}-{tokens}-{kv_dtype}.kv"

@@ -129,10 +129,13 @@ def _refused(ledger: Ledger, keys: Sequence[Key]) -> dict[str, str]:
         if len(here) == len(own) and len(set(reasons)) == 1:
             found[name] = reasons[0]
         else:
-            found |= {_spoken(key): reason for key, reason in zip(here, reasons, strict=True)}
+            several = len({key.kv_dtype for key in own}) > 1
+            found |= {_spoken(key, several): reason for key, reason in zip(here, reasons, strict=True)}
     return found
 
 
-def _spoken(key: Key) -> str:
-    at = f" in {key.kv_dtype}" if key.keep is None else f" at {key.keep:g}"
-    return f"{key.name}{at}{', question-aware' if key.group == 'question_aware' else ''}"
+def _spoken(key: Key, several: bool) -> str:
+    """A key in words, with its precision where there are several."""
+    at = "" if key.keep is None else f" at {key.keep:g}"
+    stored = f" in {key.kv_dtype}" if several else ""
+    return f"{key.name}{at}{stored}{', question-aware' if key.group == 'question_aware' else ''}"

@@ -19,9 +19,10 @@ from flowmm.contexts import read_prompt
 from flowmm.errors import FlowmmError
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import template_prompt
+from flowmm.layer_tensors import rounded
 from flowmm.observe.gate import Gate
 from flowmm.observing import Observe
-from flowmm.probe import rounded
+from flowmm.packing import PACKINGS
 from flowmm.profiles import Method, ModelProfile
 from flowmm.readings import full_caches
 from flowmm.records import Answer, Generation, Part, Source
@@ -135,10 +136,10 @@ class ContextRun:
         method = None if key.keep is None else subject.methods.get(key.name)
         full = caches[_PLAIN if method is None else method.name]
         began = perf_counter()
-        small = replace(full, evidence=None) if method is None else self._compressed(full, method, key.keep)
+        small = replace(full, evidence=None) if method is None else self._compressed(full, method, key)
         compressed = perf_counter()
         if method is not None or key.name == QUANTISED:
-            small = rounded(small, key.kv_dtype)
+            small = rounded(small, PACKINGS[key.kv_dtype])
         settings = Generation(max_new_tokens=subject.max_new_tokens, batch=max(1, len(questions)))
         answering = perf_counter()
         answers = list(Session(small, subject.loaded).ask_all([asked.question for asked in questions], settings))
@@ -159,10 +160,10 @@ class ContextRun:
             asked=tuple(_marked(asked, found, evidence.get(asked.id), small) for asked, found in marked),
         )
 
-    def _compressed(self, full: ContextCache, method: Method, keep: float | None) -> ContextCache:
-        counted = build_rules(method).budget.counted
-        subject = self._subject
-        return compress(full, method, profile=subject.profile, keep=keep if counted else None, seed=subject.seed)
+    def _compressed(self, full: ContextCache, method: Method, key: Key) -> ContextCache:
+        keep = key.keep if build_rules(method).budget.counted else None
+        profile, seed = self._subject.profile, self._subject.seed
+        return compress(full, method, profile=profile, keep=keep, seed=seed, packing=PACKINGS[key.kv_dtype])
 
 
 def _marked(asked: SuiteQuestion, found: Answer, tokens: list[int] | None, small: ContextCache) -> Asked:

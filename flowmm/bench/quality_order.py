@@ -13,7 +13,7 @@ from flowmm.bench.quality_rows import SCHEMA_VERSION
 from flowmm.bench.quality_written import RESULTS_FILE
 from flowmm.errors import InputError, UnknownNameError
 
-_Scores = dict[float, dict[str, float]]  # by share of kept slots, by method
+_Measured = dict[float, dict[tuple[str, str], float]]  # by share of kept slots, by method and precision
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,14 @@ def bench_order(dev: Path, test: Path, *, score: str = "exact_match") -> OrderRe
     if not shared:
         what = f"{dev} and {test}: no share of kept slots was measured in both"
         raise InputError(what, "Run bench quality with the same --keep on both suites.")
-    return OrderReport(dev_name, test_name, score, tuple(_order(keep, one[keep], other[keep]) for keep in shared))
+    several = any(len({stored for at in run.values() for _, stored in at}) > 1 for run in (one, other))
+    orders = tuple(_order(keep, _named(one[keep], several), _named(other[keep], several)) for keep in shared)
+    return OrderReport(dev_name, test_name, score, orders)
+
+
+def _named(scores: dict[tuple[str, str], float], several: bool) -> dict[str, float]:
+    """By method, or by method and precision where a run measured several."""
+    return {f"{name} {stored}" if several else name: score for (name, stored), score in scores.items()}
 
 
 def _order(keep: float, dev: dict[str, float], test: dict[str, float]) -> KeepOrder:
@@ -83,16 +90,16 @@ def _order(keep: float, dev: dict[str, float], test: dict[str, float]) -> KeepOr
     return KeepOrder(keep, best_first(dev), best_first(test), correlation)
 
 
-def _scores(path: Path, score: str) -> tuple[str, _Scores]:
+def _scores(path: Path, score: str) -> tuple[str, _Measured]:
     file = path / RESULTS_FILE if path.is_dir() else path
     hint = "Name a folder that flowmm bench quality wrote."
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if found["schema_version"] != SCHEMA_VERSION:
             raise InputError(f"{file}: is of schema {found['schema_version']}, expected {SCHEMA_VERSION}", hint)
-        scores: _Scores = {}
+        scores: _Measured = {}
         for one in found["results"]:
-            scores.setdefault(float(one["keep"]), {})[str(one["method"])] = float(one[score])
+            scores.setdefault(float(one["keep"]), {})[str(one["method"]), str(one["kv_dtype"])] = float(one[score])
         return str(found["suite"]), scores
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or type(error).__name__}", hint) from None

@@ -14,6 +14,7 @@ from flowmm.bench.suite import Suite
 from flowmm.bench.suite_hash import suite_hash
 from flowmm.chosen import called, chosen_model
 from flowmm.errors import FlowmmError, UnknownNameError, UsageError
+from flowmm.packing import PACKINGS
 from flowmm.profiles import Method, ModelProfile, load_method, method_names
 from flowmm.records import ModelOptions
 
@@ -30,7 +31,7 @@ class QualityOptions:
 
     methods: tuple[str, ...] | None = None  # None: all there are, without those that keep everything
     keep: tuple[float, ...] = _KEEP  # shares of the slots
-    kv_dtype: str | None = None  # what caches are rounded to, as in a file; None: what files are stored in
+    kv_dtypes: tuple[str, ...] | None = None  # what caches are rounded to, as in files; None: what files are stored in
     score: str = "exact_match"  # which mark the retention is of
     question_aware: bool = False  # also with the question there at compression, reported apart
     limit: int | None = None  # only the first contexts
@@ -50,12 +51,21 @@ def check_options(options: QualityOptions) -> None:
             raise UsageError(f"--keep {keep}: is not above 0 and at most 1", "0.1 or 10% keeps a tenth.")
     if not options.keep or len(set(options.keep)) < len(options.keep):
         raise UsageError(f"--keep {options.keep}: expected shares, each once", "Such as --keep 0.2,0.1,0.05.")
+    _check_kv_dtypes(options.kv_dtypes)
     if options.score not in MARKS:
         raise UnknownNameError("score", options.score, MARKS)
     from flowmm.bench.marks import marks
 
     chosen_methods(options)
     marks("", [""])  # not after the long work: marking needs an extra
+
+
+def _check_kv_dtypes(wanted: tuple[str, ...] | None) -> None:
+    for name in wanted or ():
+        if name not in PACKINGS:
+            raise UnknownNameError("kv dtype", name, PACKINGS)
+    if wanted is not None and (not wanted or len(set(wanted)) < len(wanted)):
+        raise UsageError(f"--kv-dtype {wanted}: expected precisions, each once", "Such as --kv-dtype bf16,int8,int4.")
 
 
 def chosen_methods(options: QualityOptions) -> dict[str, Method]:
@@ -113,20 +123,19 @@ def all_keys(subject: Subject, options: QualityOptions) -> list[Key]:
     """All that is measured on each context, in the order in which it is reported."""
     import torch
 
-    from flowmm.codecs import CODECS
     from flowmm.hf.loading import DTYPES
     from flowmm.rules import build_rules
     from flowmm.store import file_dtype
 
     run_in = getattr(torch, subject.loaded.identity.dtype)
     own = next(name for name, dtype in DTYPES.items() if dtype == run_in)
-    stored = file_dtype(run_in, options.kv_dtype)
     compressed = [
         (name, share, stored)
+        for stored in options.kv_dtypes or (file_dtype(run_in, None),)
         for name, method in subject.methods.items()
         for share in (options.keep if build_rules(method).budget.counted else (1.0,))
     ]
-    keys = control_keys(options.keep, own, list(CODECS)) + [Key("compressed", *one) for one in compressed]
+    keys = control_keys(options.keep, own, list(PACKINGS)) + [Key("compressed", *one) for one in compressed]
     if options.question_aware:
         keys += [Key("question_aware", FULL, None, own), *(Key("question_aware", *one) for one in compressed)]
     return keys
@@ -138,7 +147,7 @@ def header_of(subject: Subject, options: QualityOptions) -> RunHeader:
     settings = Settings(
         methods=tuple(subject.methods),
         keep=options.keep,
-        kv_dtype=options.kv_dtype,
+        kv_dtype=None if options.kv_dtypes is None else ",".join(options.kv_dtypes),
         question_aware=options.question_aware,
         limit=options.limit,
         max_new_tokens=options.max_new_tokens,
@@ -155,7 +164,7 @@ def command_of(options: QualityOptions, suite: str, model: ModelOptions) -> str:
     words = ["flowmm", "bench", "quality", "--suite", suite]
     words += [] if options.methods is None else ["--method", ",".join(options.methods)]
     words += ["--keep", ",".join(f"{share:g}" for share in options.keep)]
-    words += [] if options.kv_dtype is None else ["--kv-dtype", options.kv_dtype]
+    words += [] if options.kv_dtypes is None else ["--kv-dtype", ",".join(options.kv_dtypes)]
     words += [] if options.score == "exact_match" else ["--score", options.score]
     words += ["--question-aware"] if options.question_aware else []
     words += [] if options.limit is None else ["--limit", str(options.limit)]

@@ -93,6 +93,11 @@ class QualityReport:
     aware: tuple[Result, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
 
+    def name_of(self, one: Result) -> str:
+        """What a compressed result is called: the method, with the precision where there are several."""
+        several = len({other.key.kv_dtype for other in self.results}) > 1
+        return f"{one.key.name} {one.key.kv_dtype}" if several else one.key.name
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         found: dict[str, Any] = {

@@ -65,7 +65,7 @@ class Settings:
 
     methods: tuple[str, ...]
     keep: tuple[float, ...]
-    kv_dtype: str | None
+    kv_dtype: str | None  # one or more, with commas
     question_aware: bool
     limit: int | None  # contexts
     max_new_tokens: int

@@ -75,7 +75,9 @@ def _detail(report: QualityReport) -> list[str]:
     names = {"kind": "", "modality": "evidence: ", "size": "size: "}
     rows = [
         (
-            f"`{one.label}`" if one.key.group == "control" else f"`{one.key.name}` {100 * (one.key.keep or 1):g} %",
+            f"`{one.label}`"
+            if one.key.group == "control"
+            else f"`{report.name_of(one)}` {100 * (one.key.keep or 1):g} %",
             *(_percent(one.by[by][value].marks[report.score]) for by, value in columns),
         )
         for one in (report.full, *report.controls, *report.results)

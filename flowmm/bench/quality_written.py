@@ -47,7 +47,7 @@ def curve_of(report: QualityReport) -> str:
     lines: dict[str, list[Point]] = {}
     for one in report.results:
         if one.key.keep is not None and one.key.keep < 1:
-            lines.setdefault(one.key.name, []).append(_point(one, report.score, one.key.keep))
+            lines.setdefault(report.name_of(one), []).append(_point(one, report.score, one.key.keep))
     curves = [Curve(name, tuple(sorted(points, key=lambda point: point.keep))) for name, points in lines.items()]
     levels = {"full cache": report.full.scores.marks[report.score]}
     levels |= {

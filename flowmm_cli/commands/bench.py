@@ -8,7 +8,7 @@ import typer
 
 from flowmm_cli import options as o
 from flowmm_cli import output
-from flowmm_cli.commands import bench_make, bench_quality, bench_trust
+from flowmm_cli.commands import bench_load, bench_make, bench_quality, bench_trust
 from flowmm_cli.output import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ app.command()(bench_quality.quality)
 app.command()(bench_quality.order)
 app.command()(bench_trust.mutate)
 app.command()(bench_trust.kill)
+app.command()(bench_load.load)
 
 Methods = Annotated[str | None, typer.Option("--method", metavar="A,B", help="Methods to measure. Default: all.")]
 Shape = Annotated[

@@ -17,6 +17,12 @@ Results = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; a run that ended early goes on.")
 ]
 Methods = Annotated[str | None, typer.Option("--method", metavar="A,B", help="Methods to measure. Default: all.")]
+KvDtypes = Annotated[
+    str | None,
+    typer.Option(
+        "--kv-dtype", metavar="A,B", help="Precisions that caches are rounded to. Default: what files are stored in."
+    ),
+]
 Keeps = Annotated[str, typer.Option("--keep", metavar="SHARES", help="Shares of the slots to keep, with commas.")]
 Score = Annotated[
     Literal["exact_match", "containment", "anls", "rouge_l"],
@@ -39,7 +45,7 @@ def quality(
     results: Results,
     method: Methods = None,
     keep: Keeps = "0.2,0.1,0.05",
-    kv_dtype: o.KvDtype = None,
+    kv_dtype: KvDtypes = None,
     score: Score = "exact_match",
     question_aware: Aware = False,
     limit: Limit = None,
@@ -68,7 +74,7 @@ def quality(
     options = QualityOptions(
         methods=None if method is None else tuple(name.strip() for name in method.split(",")),
         keep=tuple(o.parse_share(share.strip()) for share in keep.split(",")),
-        kv_dtype=kv_dtype,
+        kv_dtypes=None if kv_dtype is None else tuple(name.strip() for name in kv_dtype.split(",")),
         score=score,
         question_aware=question_aware,
         limit=limit,
@@ -110,9 +116,9 @@ def _put_quality(report: "QualityReport") -> None:
     marks = list(report.full.scores.marks)
     columns = ("", "keep", *(mark.replace("_", " ") for mark in marks), "retention", "95 %", "bytes", "seconds")
     shown = [(one.label, "", one) for one in (report.full, *report.controls)]
-    shown += [(one.key.name, percent(one.key.keep or 1), one) for one in report.results]
+    shown += [(report.name_of(one), percent(one.key.keep or 1), one) for one in report.results]
     aware = [] if report.aware_full is None else [report.aware_full, *report.aware]
-    shown += [(f"{one.key.name}, question-aware", percent(one.key.keep or 1), one) for one in aware]
+    shown += [(f"{report.name_of(one)}, question-aware", percent(one.key.keep or 1), one) for one in aware]
     rows = [
         (
             name,

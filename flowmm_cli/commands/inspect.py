@@ -36,6 +36,9 @@ def _derived(header: "Header") -> dict[str, Any]:
         "bytes_full": header.full_bytes,
         "keep_reached": header.keep,
         "reader_learns": _learned(header),
+        "bits_per_number": header.bits_per_number,
+        "num_slots_in_16_bits": header.num_exact,
+        "bytes_by_part": header.bytes_by_part,
         "bytes_by_layer": [header.layer_bytes(i) for i in range(len(header.layers))],
         "loss": None
         if lost is None
@@ -56,8 +59,10 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     yield f"weights   {made.model.weights[:16]}"
     yield f"created   {made.created or 'not recorded'}"
     yield f"tokens    {header.num_tokens}, next position {header.next_position}"
-    yield f"slots     {header.num_slots} of {header.num_slots_full} ({percent(header.keep)}), {header.kv_dtype}"
+    yield f"slots     {header.num_slots} of {header.num_slots_full} ({percent(header.keep)})"
+    yield f"stored    {_stored(header)}"
     yield f"bytes     {human_bytes(header.full_bytes)} full -> {human_bytes(header.file_bytes)} in the file"
+    yield f"parts     {', '.join(f'{part} {human_bytes(size)}' for part, size in header.bytes_by_part.items() if size)}"
     if compression is None:
         yield "method    none: every slot is here"
     else:
@@ -89,6 +94,13 @@ def _learned(header: "Header") -> str:
         told.append("texts of method and profile")
     known = ", ".join(told) or "no name, hash, text or time"
     return f"{known}; and to whoever has the model what the documents say, for it can be asked"
+
+
+def _stored(header: "Header") -> str:
+    """The precision, what it comes to with its scales, and the slots that stay out of it."""
+    used = "" if header.bits_per_number is None else f", {header.bits_per_number:.2f} bits a number"
+    apart = f"; {header.num_exact} slots in bf16" if header.num_exact else ""
+    return f"{header.kv_dtype}{used}{apart}"
 
 
 def _lost(header: "Header") -> Iterator[str]:

@@ -110,7 +110,7 @@ def flipped(data: bytearray, at: int) -> bytearray:
 
 
 def newer(data: bytearray) -> bytes:
-    return bytes(data).replace(b'"format_version":"1"', b'"format_version":"2"', 1)
+    return bytes(data).replace(b'"format_version":"2"', b'"format_version":"3"', 1)
 
 
 def shelf(folder: Path) -> None:

@@ -24,7 +24,7 @@ def test_a_suite_is_measured_resumed_and_compared(tmp_path):
 
     again = flowmm(tmp_path, *command, "-m", "flowmm/reader", "--device", "cpu", "-o", "results", "--json")
     assert again.stdout == done.stdout
-    assert "goes on with 24 rows" in again.stderr
+    assert "goes on with 38 rows" in again.stderr
 
     order = flowmm(tmp_path, "bench", "order", "results", "results", "--json")
     assert order.code == 0, order.stderr

@@ -1,6 +1,7 @@
 """The main job through the real command: read, store, ask in a new process, many questions, resume."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -114,6 +115,26 @@ def test_inspect_shows_sources_and_layers(workshop):
     assert header["provenance"]["compression"]["keep_asked"] == 0.2
     assert 0 < header["loss"]["held_out_error_mean"] <= header["loss"]["held_out_error_max"]
     assert 0 <= header["loss"]["evicted_everywhere"] < 1
+
+
+def test_a_file_of_four_bits_is_small_says_so_and_answers(workshop, questions):
+    for name in ("bf16", "int4"):
+        made = ("compress", "full.kv", "-o", f"{name}.kv", "--keep", "0.6", "--kv-dtype", name, "-q")
+        assert flowmm(workshop, *made).code == 0
+    headers = {
+        name: json.loads(flowmm(workshop, "inspect", f"{name}.kv", "--json").stdout) for name in ("bf16", "int4")
+    }
+    assert sum(headers["int4"]["bytes_by_layer"]) < 0.45 * sum(headers["bf16"]["bytes_by_layer"])
+    assert headers["bf16"]["bits_per_number"] == 16 > 3 * headers["int4"]["bits_per_number"] - 5
+    assert headers["int4"]["num_slots_in_16_bits"] > 0
+    shown = flowmm(workshop, "inspect", "int4.kv").stdout
+    assert "stored    int4, " in shown
+    assert re.search(r"^parts     keys .*, values .*, exact .*, position .*, modality .*, header ", shown, re.MULTILINE)
+    for header in headers.values():
+        assert sum(header["bytes_by_part"].values()) == header["file_bytes"]
+    assert flowmm(workshop, "verify", "int4.kv").code == 0
+    asked = flowmm(workshop, "ask", "int4.kv", "-i", questions.name, "--json")
+    assert (asked.code, answers_of(asked.stdout)["Zato"]) == (0, FACTS["Zato"])
 
 
 def test_verify_replays_the_probe_with_a_model(workshop):

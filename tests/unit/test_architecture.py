@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 LEVELS = {
     0: {"calibration", "errors", "records", "typed_json"},
     1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "geometry", "header", "observing"}
-    | {"positions", "profiles", "ragged", "rotation", "temporary", "validation", "yamlfile"},
-    2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "listing", "merges", "pruning"}
-    | {"references", "refit", "scores", "withheld"},
+    | {"packing", "positions", "profiles", "ragged", "rotation", "temporary", "validation", "yamlfile"},
+    2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "layer_tensors", "listing", "merges"}
+    | {"pruning", "references", "refit", "scores", "withheld"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "chosen", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
     5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "readings", "scouting"}

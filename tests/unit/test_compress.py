@@ -7,9 +7,13 @@ import torch
 
 from flowmm.compress import DEFAULT_KEEP, METHODS, compress
 from flowmm.context import Modality
+from flowmm.diagnostics import diagnose
 from flowmm.errors import UsageError
+from flowmm.layer_tensors import rounded
+from flowmm.packing import PACKINGS
 from flowmm.profiles import load_method, load_profile, method_names
 from flowmm.records import LayerFlow
+from flowmm.refit import Refit
 from flowmm.rotation import Rotation
 from flowmm.validation import Rule
 from tests.unit.plain_layers import random_context
@@ -254,3 +258,62 @@ def test_modalities_are_counted_by_name():
     kept = small(keep_tokens=60).provenance.compression.layers[0].kept
     assert kept == {"text": 2 * 36, "visual": 2 * 20, "template": 2 * 4}
     assert set(kept) == {modality.name.lower() for modality in Modality}
+
+
+def test_the_refit_sees_keys_as_they_come_back_from_the_file_and_leaves_them_unrounded():
+    method = load_method("knorm").model_copy(update={"refit": {}})
+    context = random_context(200)
+    plain = compress(context, method, profile=PROFILE, keep=0.3)
+    coarse = compress(context, method, profile=PROFILE, keep=0.3, packing=PACKINGS["int3"])
+    for one, other in zip(plain.layers, coarse.layers, strict=True):
+        assert torch.equal(one.keys, other.keys)
+        assert torch.equal(one.position, other.position)
+    assert any(
+        not torch.equal(one.values, other.values) for one, other in zip(plain.layers, coarse.layers, strict=True)
+    )
+
+
+def test_values_fitted_to_rounded_keys_lose_less_once_the_keys_are_rounded():
+    method = load_method("knorm").model_copy(update={"refit": {"bias": False}})
+    context = random_context(200)
+
+    def error(packing):
+        """Of keys of three bits and values as they were fitted."""
+        small = compress(context, method, profile=PROFILE, keep=0.5, packing=packing)
+        keys = rounded(small, PACKINGS["int3"]).layers
+        layers = tuple(replace(one, keys=other.keys) for one, other in zip(small.layers, keys, strict=True))
+        return diagnose(context, replace(small, layers=layers), Refit(), 0).error_mean
+
+    assert error(PACKINGS["int3"]) < error(None)
+
+
+def test_what_was_lost_counts_what_rounding_loses():
+    context, errors = random_context(200), {}
+    for name in ("fp32", "int4", "rot2"):
+        small = compress(context, load_method("full"), profile=PROFILE, packing=PACKINGS[name])
+        errors[name] = small.provenance.compression.diagnostics.error_mean
+    assert errors["fp32"] == 0 < errors["int4"] < errors["rot2"]
+
+
+def test_the_share_of_the_kept_slots_that_scores_highest_is_the_first_of_three_tiers():
+    context, method = random_context(200), load_method("knorm")
+    assert all(layer.important is None for layer in compress(context, method, profile=PROFILE, keep=0.3).layers)
+    tiered = compress(context, method.model_copy(update={"exact": 0.25}), profile=PROFILE, keep=0.3)
+    coarse = rounded(tiered, PACKINGS["int3"])
+    for layer, found in zip(tiered.layers, coarse.layers, strict=True):
+        hidden = layer.protected if layer.window is None else layer.position < 200 - layer.window
+        norms = layer.keys.norm(dim=-1).masked_fill(hidden | layer.protected, torch.inf)  # knorm: short keys score high
+        count = round(0.25 * int((~layer.protected[0]).sum()))
+        for head, of_head in enumerate(layer.important):
+            assert of_head.nonzero()[:, 0].tolist() == sorted(norms[head].argsort()[:count].tolist())
+        assert torch.equal(found.keys[layer.exact], layer.keys[layer.exact].bfloat16().float())
+        assert not torch.equal(found.keys[~layer.exact], layer.keys[~layer.exact].bfloat16().float())
+
+
+def test_a_tier_of_16_bits_loses_less():
+    context, errors = random_context(200), []
+    for share in (0.0, 0.5, 1.0):
+        method = load_method("knorm").model_copy(update={"exact": share})
+        small = compress(context, method, profile=PROFILE, keep=0.9, packing=PACKINGS["rot2"])
+        errors.append(small.provenance.compression.diagnostics.error_mean)
+    assert errors[0] > errors[1] > errors[2]

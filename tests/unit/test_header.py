@@ -48,7 +48,7 @@ def write_signed(path: Path, text: str, tensors: bytes) -> None:
 def test_the_header_says_what_the_file_holds(stored: Path) -> None:
     header = read_header(stored)
     assert header.path == str(stored)
-    assert (header.format_version, header.file_bytes) == (1, stored.stat().st_size)
+    assert (header.format_version, header.file_bytes) == (2, stored.stat().st_size)
     assert (header.num_tokens, header.next_position, header.kv_dtype) == (5, 4, "bf16")
     first, second = header.layers
     assert (first.kind, first.window, first.lengths, first.head_size) == ("full", None, (3, 1), 4)
@@ -122,10 +122,10 @@ def test_verify_names_the_tensor_that_is_damaged(stored: Path) -> None:
 
 
 def test_a_newer_format_asks_for_an_upgrade(stored: Path) -> None:
-    forge(stored, lambda table, document: table["__metadata__"].update(format_version="2", more="new"))
+    forge(stored, lambda table, document: table["__metadata__"].update(format_version="3", more="new"))
     with pytest.raises(CorruptFileError) as caught:
         read_header(stored)
-    assert "made by a newer flowmm (format 2, this one reads 1)" in caught.value.what
+    assert "made by a newer flowmm (format 3, this one reads 2)" in caught.value.what
     assert "pgrade" in caught.value.hint
 
 
@@ -240,7 +240,31 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]
     "a head with more slots than tokens": (lambda t, d: d["layers"][0].update(lengths=[6, -2]), "0 to 5 slots"),
     "other lengths": (lambda t, d: d["layers"][0].update(lengths=[3, 2]), r"expected F32 \[5\] in 20"),
     "positions left out": (lambda t, d: d["layers"][0].update(has_position=False), "does not say which"),
-    "an unknown precision": (lambda t, d: d.update(kv_dtype="int3"), "'int3', expected one of"),
+    "an unknown precision": (lambda t, d: d.update(kv_dtype="int5"), "'int5', expected one of"),
+    "another precision": (lambda t, d: d.update(kv_dtype="rot4", kv_options={"seed": 0}), "has no place|missing"),
+    "another precision of the same size": (lambda t, d: d.update(kv_dtype="fp16"), r"BF16 \[4, 4\].*expected F16"),
+    "an option of no precision": (
+        lambda t, d: d.update(kv_options={"group": 64}),
+        r"\['group'\] of bf16, expected \[\]",
+    ),
+    "packed positions of no positions": (
+        lambda t, d: d["layers"][0].update(has_position=False, lengths=[5, 5]),
+        "packed positions, yet no positions",
+    ),
+    "positions of 32 bits": (
+        lambda t, d: d["layers"][0].update(packed_position=False),
+        r"U8 \[3\].*expected I32 \[4\]",
+    ),
+    "more biases than slots": (lambda t, d: d["layers"][0].update(biased=5), "biased: 5 of 4 slots"),
+    "fewer biases than none": (lambda t, d: d["layers"][0].update(biased=-1), "biased: -1 of 4 slots"),
+    "biases of a layer without": (lambda t, d: d["layers"][1].update(biased=0), "biased: 0 of 4 slots"),
+    "exact slots that are not there": (lambda t, d: d["layers"][0].update(exact=[0, 1]), "exact is missing|keys: BF16"),
+    "more exact slots than slots": (
+        lambda t, d: d["layers"][0].update(exact=[4, 0]),
+        r"exact: \[4, 0\] of \[3, 1\] slots",
+    ),
+    "a negative exact count": (lambda t, d: d["layers"][0].update(exact=[-1, 1]), r"exact: \[-1, 1\] of"),
+    "exact slots of too few heads": (lambda t, d: d["layers"][0].update(exact=[1]), r"exact: \[1\] of"),
     "a missing checksum": (lambda t, d: d["checksums"].pop("modality"), "modality or its checksum is missing"),
     "a checksum of nothing": (lambda t, d: d["checksums"].update(x="0"), "'x' has no place"),
     "evidence of too few layers": (lambda t, d: d.update(evidence=[]), "0 layers, expected 2"),
@@ -337,5 +361,21 @@ def test_a_layer_takes_the_bytes_of_its_living_slots(tmp_path):
     save(small_caches.ragged(), tmp_path / "a.kv", kv_dtype="fp32")
     header = read_header(tmp_path / "a.kv")
     slots = header.layers[0].num_slots
-    # Keys and values of 4 numbers, a bias and a position, 4 bytes each.
-    assert header.layer_bytes(0) == slots * (2 * 4 + 1 + 1) * 4
+    # Keys and values of 4 numbers and a bias, 4 bytes each; of the positions 4 low bits and 9 marks.
+    assert header.layer_bytes(0) == slots * (2 * 4 + 1) * 4 + 1 + 2
+    assert header.bits_per_number == 32
+
+
+def test_the_bytes_of_all_parts_are_those_of_the_file(tmp_path):
+    header = save(small_caches.ragged(), tmp_path / "a.kv", kv_dtype="fp32")
+    slots, found = header.num_slots, header.bytes_by_part
+    assert (found["keys"], found["values"]) == (slots * 4 * 4, slots * 4 * 4)
+    assert found["bias"] == header.layers[0].num_slots * 4
+    assert (found["position"], found["modality"], found["exact"], found["evidence"]) == (2 * (1 + 2), 5, 0, 0)
+    assert sum(found.values()) == (tmp_path / "a.kv").stat().st_size
+    header = save(small_caches.full(), tmp_path / "b.kv", kv_dtype="int4")
+    found = header.bytes_by_part
+    # Four of five tokens are sinks, in two layers of two heads: keys and values of 4 numbers, 2 bytes each; and a mask.
+    assert found["exact"] == 2 * (2 * 4 * 2 * 4 * 2 + 2)
+    assert found["evidence"] > 0
+    assert sum(found.values()) == (tmp_path / "b.kv").stat().st_size

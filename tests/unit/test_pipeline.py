@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flowmm.errors import MismatchError, UsageError
+from flowmm.packing import PACKINGS
 from flowmm.pipeline import CompressOptions, ModelOptions, Question, ask_file, compress_file, prefill_file, verify_file
 from flowmm.records import Generation
 from tests.unit.alike import assert_alike
@@ -124,3 +125,27 @@ def test_without_provenance_a_file_is_loaded_and_asked_and_names_nothing(
         tmp_path / "ctx.kv", [Question("Which?")], model=model, generation=Generation(max_new_tokens=2)
     )
     assert answer.tokens_reused > 0
+
+
+@pytest.mark.parametrize("kv_dtype", [name for name, packing in PACKINGS.items() if packing.splits])
+def test_a_file_of_few_bits_answers_and_its_probe_was_taken_from_what_it_holds(
+    model: ModelOptions, notes: str, tmp_path: Path, kv_dtype: str
+) -> None:
+    path = tmp_path / "ctx.kv"
+    options = CompressOptions(method="attention-matching", keep=0.3)
+    header = prefill_file([notes], path, model=model, compression=options, kv_dtype=kv_dtype)
+    assert header.kv_dtype == kv_dtype
+    assert header.num_exact > 0
+    verdict = verify_file(path, model=model)
+    assert verdict.probe_difference is not None
+    assert verdict.probe_difference < 1e-4
+    [(_, answer)] = ask_file(path, [Question("What?")], model=model, generation=Generation(max_new_tokens=4))
+    assert len(answer.token_ids) > 0
+
+
+def test_a_full_file_of_few_bits_can_be_compressed_later(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    full, small = tmp_path / "full.kv", tmp_path / "small.kv"
+    prefill_file([notes], full, model=model, compression=CompressOptions(enabled=False), kv_dtype="int8")
+    header = compress_file(full, small, compression=CompressOptions(method="kvzip", keep=0.3), kv_dtype="int4")
+    assert (header.kv_dtype, header.keep < 0.35) == ("int4", True)
+    assert compress_file(full, tmp_path / "plain.kv", compression=CompressOptions(keep=0.3)).kv_dtype == "bf16"

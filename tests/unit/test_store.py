@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from flowmm.codecs import CODECS
+from flowmm.codecs import increasing
 from flowmm.container import pack_head
 from flowmm.context import ContextCache
 from flowmm.errors import CorruptFileError, InputError, ResourceError, UnknownNameError, UsageError
-from flowmm.geometry import KV_DTYPES, packed_parts
 from flowmm.header import read_header
+from flowmm.hf.loading import DTYPES
 from flowmm.store import check_target, load, save
 from tests.unit import small_caches
 from tests.unit.test_header import forge
@@ -69,7 +69,7 @@ def test_what_is_loaded_is_what_was_saved(
     assert header == read_header(tmp_path / "ctx.kv")
     assert header.kv_dtype == stored
     loaded = load(tmp_path / "ctx.kv")
-    assert loaded.layers[0].keys.dtype == CODECS[stored].dtype  # type: ignore[attr-defined]
+    assert loaded.layers[0].keys.dtype == DTYPES[stored]
     assert_equal(as_dtype(loaded, dtype), cache)
 
 
@@ -137,9 +137,38 @@ def test_the_safetensors_library_reads_the_same_bytes(tmp_path: Path) -> None:
         assert file.metadata()["format"] == "flowmm-kv"
         keys, first = file.get_tensor("layers.0.keys"), cache.layers[0]
         assert torch.equal(keys, torch.cat([first.keys[0, :3], first.keys[1, :1]]))
-        assert file.get_tensor("layers.0.position").tolist() == [0, 2, 4, 3]
+        # 0, 2, 4 and 5 + 3: no low bits, marks at 0, 2, 4 and 7 of nine, those of even place in the first byte.
+        assert file.get_tensor("layers.0.position").tolist() == [0, 0b0111, 0b1000]
         assert file.get_tensor("layers.0.bias").tolist() == pytest.approx([0.693147] * 4)
         assert file.get_tensor("modality").tolist() == [2, 0, 1, 1, 0]
+
+
+FORMAT_1 = Path(__file__).parent / "files"  # small_caches, written in 32 bits before format 2
+
+
+@pytest.mark.parametrize("make", [small_caches.full, small_caches.ragged])
+def test_files_of_format_1_are_read(make: Callable[[], ContextCache]) -> None:
+    path = FORMAT_1 / f"format1-{make.__name__}.kv"
+    assert read_header(path).format_version == 1
+    assert_equal(load(path), make())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("layers.0.position", torch.tensor([0, 1, 5, 2], dtype=torch.int32), "not one of the 5 tokens"),
+        ("layers.0.position", torch.tensor([-1, 1, 3, 2], dtype=torch.int32), "not one of the 5 tokens"),
+        ("layers.0.position", torch.tensor([0, 3, 3, 2], dtype=torch.int32), "do not increase"),
+        ("layers.0.bias", torch.tensor([0, 0, torch.nan, 0]), "bias is not finite"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_in_format_1_too(
+    tmp_path: Path, name: str, values: Tensor, message: str
+) -> None:
+    (tmp_path / "ctx.kv").write_bytes((FORMAT_1 / "format1-ragged.kv").read_bytes())
+    resign(tmp_path / "ctx.kv", name, values.numpy().tobytes())
+    with pytest.raises(CorruptFileError, match=message):
+        load(tmp_path / "ctx.kv")
 
 
 def test_every_tensor_lies_on_a_multiple_of_its_item_size(tmp_path: Path) -> None:
@@ -176,9 +205,11 @@ def resign(path: Path, name: str, data: bytes) -> None:
     [
         ("layers.0.bias", torch.tensor([0, 0, torch.nan, 0]), "bias is not finite"),
         ("layers.0.bias", torch.tensor([0, 0, -torch.inf, 0]), "bias is not finite"),
-        ("layers.0.position", torch.tensor([0, 1, 5, 2], dtype=torch.int32), "not one of the 5 tokens"),
-        ("layers.0.position", torch.tensor([-1, 1, 3, 2], dtype=torch.int32), "not one of the 5 tokens"),
-        ("layers.0.position", torch.tensor([0, 3, 3, 2], dtype=torch.int32), "do not increase"),
+        # Of the second head 5, the number of tokens, is added to each position.
+        ("layers.0.position", increasing.pack(torch.tensor([0, 1, 5, 7]), 10), "not one of the 5 tokens"),
+        ("layers.0.position", increasing.pack(torch.tensor([0, 1, 3, 4]), 10), "not one of the 5 tokens"),
+        ("layers.0.position", increasing.pack(torch.tensor([0, 3, 3, 7]), 10), "do not increase"),
+        ("layers.0.position", torch.zeros(3, dtype=torch.uint8), "layers.0: 0 increasing numbers, expected 4"),
         ("modality", torch.tensor([0, 1, 2, 3, 0], dtype=torch.uint8), "3 is no modality"),
     ],
 )
@@ -199,17 +230,6 @@ def test_a_cache_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> N
         with pytest.raises(ValueError, match=message):
             save(small_caches.cache(dataclasses.replace(good, **change)), tmp_path / "ctx.kv")
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("name", KV_DTYPES)
-def test_every_codec_makes_the_parts_the_header_expects(name: str) -> None:
-    assert set(CODECS) == set(KV_DTYPES)
-    slots = torch.randn(6, 4)
-    packed = CODECS[name].encode(slots)
-    assert {suffix: tuple(part.shape) for suffix, part in packed.items()} == {
-        suffix: shape for suffix, (_, shape) in packed_parts(name, 6, 4).items()
-    }
-    assert torch.allclose(CODECS[name].decode(packed).float(), slots, rtol=1e-2)
 
 
 def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:

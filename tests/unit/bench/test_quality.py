@@ -11,6 +11,7 @@ from flowmm.bench.quality import bench_quality
 from flowmm.bench.quality_order import bench_order
 from flowmm.chosen import load_chosen_model
 from flowmm.errors import InputError, UnknownNameError, UsageError
+from flowmm.packing import PACKINGS
 from flowmm.records import ModelOptions
 from tests.small_suites import write_small_suite
 
@@ -76,7 +77,8 @@ def test_the_report_says_what_it_is_of(whole):
 
 def test_every_control_is_there_and_has_its_marks_by_kind(whole):
     controls = whole[0].as_dict()["controls"]
-    names = ["no_context", "text_only", "images_only", "quantise_only-bf16", "quantise_only-fp16"]
+    names = ["no_context", "text_only", "images_only"]
+    names += [f"quantise_only-{name}" for name in PACKINGS if name != "fp32"]  # the reader's own
     assert list(controls) == [*names, "downscaled-0.6", "downscaled-0.4"]
     for one in controls.values():
         assert set(one) >= MARKS | {"by_kind"}
@@ -90,7 +92,8 @@ def test_the_reader_reads_each_modality_and_the_controls_tell_them_apart(whole):
     assert found["controls"]["text_only"]["by_modality"]["text"]["exact_match"] == 1.0
     assert found["controls"]["text_only"]["by_modality"]["image"]["exact_match"] == 0.0
     assert found["controls"]["images_only"]["by_modality"]["text"]["exact_match"] == 0.0
-    assert found["controls"]["quantise_only-bf16"]["bytes"] < found["full"]["bytes"]
+    sizes = [found["controls"][f"quantise_only-{name}"]["bytes"] for name in ("bf16", "int8", "int4", "int3", "rot2")]
+    assert found["full"]["bytes"] > sizes[0] > sizes[1] > sizes[2] > sizes[3] > sizes[4]
     assert found["full"]["by_size"]["1k"]["questions"] == 6
 
 
@@ -119,13 +122,13 @@ def test_each_context_is_read_once_for_all_methods_and_once_for_each_other_contr
 
 def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(whole, suite, tmp_path, prefills):
     def killed(phase, done, _total):
-        if phase == "rows" and done == 14:  # the 12 rows of the first context and 2 of the second
+        if phase == "rows" and done == 21:  # the 19 rows of the first context and 2 of the second
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         bench_quality(suite, tmp_path, options=OPTIONS, model=MODEL, progress=killed)
     first = (tmp_path / "rows.jsonl").read_bytes()
-    assert len(first.splitlines()) == 1 + 14
+    assert len(first.splitlines()) == 1 + 21
     prefills.clear()
     report = bench_quality(suite, tmp_path, options=OPTIONS, model=MODEL)
     assert len(prefills) == 6  # the second context again, and its five other controls; nothing of the first
@@ -135,7 +138,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(whole, sui
         tuple(json.loads(line)[key] for key in ("context", "name", "keep", "kv_dtype"))
         for line in rows.splitlines()[1:]
     ]
-    assert len(set(keys)) == len(keys) == 24
+    assert len(set(keys)) == len(keys) == 38
     assert without_times(report.as_dict()) == without_times(whole[0].as_dict())
 
 
@@ -160,6 +163,23 @@ def test_with_the_question_there_results_stand_apart(suite, tmp_path, prefills):
     assert found["question_aware"]["results"][0]["questions"] == 3
     assert found["question_aware"]["full"]["retention"] == 1.0
     assert len(found["results"]) == 1
+
+
+def test_several_precisions_are_measured_from_one_reading_and_told_apart(suite, tmp_path, prefills):
+    options = replace(OPTIONS, methods=("knorm",), kv_dtypes=("bf16", "int4"), limit=1)
+    report = bench_quality(suite, tmp_path, options=options, model=MODEL)
+    found = [(one["kv_dtype"], one["keep"]) for one in report.as_dict()["results"]]
+    assert found == [("bf16", 0.6), ("bf16", 0.4), ("int4", 0.6), ("int4", 0.4)]
+    assert len(prefills) == 1 + 3 + 2
+    by_key = {(one.key.kv_dtype, one.key.keep): one.bytes for one in report.results}
+    assert by_key["int4", 0.6] < 0.5 * by_key["bf16", 0.6]
+    assert [report.name_of(one) for one in report.results] == ["knorm bf16"] * 2 + ["knorm int4"] * 2
+    assert "`knorm int4` 40 %" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "curve.svg").read_text().count("<polyline") == 2
+    [first, _] = bench_order(tmp_path, tmp_path).orders
+    assert {name for name, _ in first.dev} == {"knorm bf16", "knorm int4"}
+    with pytest.raises(UsageError, match="begun with kv_dtype bf16,int4, but int4 is asked for"):
+        bench_quality(suite, tmp_path, options=replace(options, kv_dtypes=("int4",)), model=MODEL)
 
 
 def test_of_all_methods_those_that_cannot_be_used_are_listed(suite, tmp_path, monkeypatch):
@@ -207,6 +227,9 @@ def test_a_run_orders_its_methods_as_itself(whole):
         ({"keep": (0.0,)}, UsageError, "--keep 0.0"),
         ({"keep": (0.2, 0.2)}, UsageError, "each once"),
         ({"limit": 0}, UsageError, "--limit 0"),
+        ({"kv_dtypes": ("int5",)}, UnknownNameError, "no kv dtype named 'int5'"),
+        ({"kv_dtypes": ("int4", "int4")}, UsageError, "each once"),
+        ({"kv_dtypes": ()}, UsageError, "expected precisions"),
         ({"score": "f1"}, UnknownNameError, "no score named 'f1'"),
     ],
 )

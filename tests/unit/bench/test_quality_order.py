@@ -10,7 +10,7 @@ from flowmm.errors import InputError, UnknownNameError
 
 def results(folder, suite, scores):
     listed = [
-        {"method": name, "keep": keep, "exact_match": score, "anls": 1 - score}
+        {"method": name, "keep": keep, "kv_dtype": "bf16", "exact_match": score, "anls": 1 - score}
         for keep, by_name in scores.items()
         for name, score in by_name.items()
     ]

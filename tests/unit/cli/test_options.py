@@ -1,9 +1,12 @@
 """Shares and budgets from the command line."""
 
+from typing import get_args
+
 import pytest
 
 from flowmm import UsageError
-from flowmm_cli.options import compress_options, parse_age, parse_bytes, parse_share
+from flowmm.packing import PACKINGS
+from flowmm_cli.options import KvDtype, compress_options, parse_age, parse_bytes, parse_share
 
 
 @pytest.mark.parametrize(("text", "share"), [("0.1", 0.1), ("10%", 0.1), ("12.5%", 0.125), ("1", 1.0), ("100%", 1.0)])
@@ -74,3 +77,8 @@ def test_an_age_is_a_number_with_a_unit(text, seconds):
 def test_what_is_no_age_is_refused(text):
     with pytest.raises(UsageError, match=r"--older-than .*not an age"):
         parse_age(text, "--older-than")
+
+
+def test_every_precision_that_files_have_can_be_asked_for():
+    choice, _ = get_args(get_args(KvDtype)[0])
+    assert get_args(choice) == tuple(PACKINGS)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from flowmm.errors import UsageError
+from flowmm.packing import Part, Plain
+
+_TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 
 @dataclass(frozen=True)
-class Float:
-    """A floating-point type that torch and safetensors both know."""
+class PlainCodec:
+    """Rounds to a floating-point type that torch and safetensors both know."""
 
-    dtype: torch.dtype
+    packing: Plain
 
-    def encode(self, slots: Tensor) -> Mapping[str, Tensor]:
+    def encode(self, part: Part, slots: Tensor, lengths: Sequence[int]) -> Mapping[str, Tensor]:
         """Round ``[N, D]`` slots to the stored type.
 
         Raises:
             UsageError: when a value is too large for the type (float16 ends at 65504).
         """
-        packed = slots.to(self.dtype)
-        narrower = self.dtype is torch.float16 and slots.dtype is not torch.float16
+        dtype = _TYPES[self.packing.dtype]
+        packed = slots.to(dtype)
+        narrower = dtype is torch.float16 and slots.dtype is not torch.float16
         if narrower and bool(packed.isinf().any()):
             raise UsageError(
                 f"values up to {float(slots.abs().max()):.0f} do not fit float16, which ends at 65504",
@@ -32,6 +36,6 @@ class Float:
             )
         return {"": packed}
 
-    def decode(self, packed: Mapping[str, Tensor]) -> Tensor:
+    def decode(self, part: Part, packed: Mapping[str, Tensor], lengths: Sequence[int], head_size: int) -> Tensor:
         """Give the ``[N, D]`` slots back, in the stored type."""
         return packed[""]

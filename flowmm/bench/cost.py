@@ -80,6 +80,7 @@ def bench_cost(
     )
     if markdown is not None:
         which = f"--shape {shape}" if shape else f"-m {subject}"
+        which += "" if model.dtype == "auto" else f" --dtype {model.dtype}"
         listed = f" --method {','.join(methods)}" if methods else ""
         command = f"flowmm bench cost {which}{listed} --tokens {tokens} --keep {keep:g} --repeat {repeat}"
         rewrite(markdown, f"cost {subject}", cost_section(report, command))

@@ -99,7 +99,7 @@ def _alike(one: Any, other: Any) -> bool:
     # A signed header may say that the rotation of a layer is not known: nothing can tell, and no number differs.
     if not (ours.keys() <= theirs.keys() and all(".rotation." in place for place in lost)):
         return False
-    return all(found.dtype == theirs[place].dtype and torch.equal(found, theirs[place]) for place, found in ours.items())
+    return all(one.dtype == theirs[place].dtype and torch.equal(one, theirs[place]) for place, one in ours.items())
 
 
 @contextmanager

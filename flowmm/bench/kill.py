@@ -21,7 +21,7 @@ from flowmm.plan import Progress
 from flowmm.store import save
 
 Found = Literal["old", "new", "neither"]
-_PATIENCE = 120.0  # seconds until a writer that does not answer is given up
+_PATIENCE = 240.0  # seconds until a writer that does not answer is given up
 _BEYOND = 1.2  # moments are drawn up to this share of the time that a whole write takes
 _SLOT_BYTES = 2 * 2 * 8 * 2 * 2 // 2  # of a token in the file, roughly: two layers of two heads, half of the slots
 

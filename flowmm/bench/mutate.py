@@ -27,6 +27,7 @@ from flowmm.plan import Progress
 from flowmm.store import save
 
 _PATIENCE = 60.0  # seconds until a reader that does not come back is ended
+_BEGINNING = 240.0  # seconds that it may take to begin, on a machine that does other things too
 _TOKENS = (3, 40)
 _CUT_SHARE = 4  # at most one in so many files is the smallest whole one cut off, until every place had its turn
 
@@ -148,7 +149,7 @@ class _Reader:
         process.start()
         theirs.close()
         try:
-            if ours.poll(_PATIENCE):
+            if ours.poll(_BEGINNING):
                 self.memory = ours.recv()
                 return process, ours
         except EOFError:

@@ -40,11 +40,18 @@ class Architecture:
     shared_heads: int = 2
     inner: int = 512
     vision_width: int = 128
-    vision_depth: int = 4
+    vision_depth: int = 6
     vision_heads: int = 4
+    vision_ratio: int = 4  # inner width of the tower's perceptrons over its width
     rope_theta: float = 10_000.0
     # Width gets the many slow frequencies, so that a cell finds its neighbours in the row.
     rope_sections: tuple[int, int, int] = field(default=(2, 2, 28))
+
+
+def architecture_of(model: Qwen2VLForConditionalGeneration) -> Architecture:
+    """The sizes of a reader; earlier ones had a smaller vision tower."""
+    vision = model.config.vision_config
+    return Architecture(vision_depth=vision.depth, vision_ratio=vision.mlp_ratio)
 
 
 def build(size: Architecture, seed: int) -> Qwen2VLForConditionalGeneration:
@@ -76,7 +83,7 @@ def build(size: Architecture, seed: int) -> Qwen2VLForConditionalGeneration:
             "embed_dim": size.vision_width,
             "hidden_size": size.hidden,
             "num_heads": size.vision_heads,
-            "mlp_ratio": 2,
+            "mlp_ratio": size.vision_ratio,
             "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,

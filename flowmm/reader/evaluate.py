@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from flowmm import reader
-from flowmm.hf.reader_model import Architecture, Loaded
+from flowmm.hf.reader_model import Loaded, architecture_of
 from flowmm.reader import fonts, samples
 from flowmm.reader.batches import draw_batch
 from flowmm.reader.curriculum import cost
@@ -125,8 +125,9 @@ def main() -> None:
     parser.add_argument("--faces", action="store_true", help="also each face on its own")
     options = parser.parse_args()
     if options.contexts:
-        net = Trainee(Architecture(), 0)
-        net.model.load_state_dict(Loaded(options.weights).model.state_dict())
+        model = Loaded(options.weights).model
+        net = Trainee(architecture_of(model), 0)
+        net.model.load_state_dict(model.state_dict())
         sets = _sets()
         if options.faces:
             sets |= {f"face {face.name}": _of_face(face) for face in (*fonts.trained(), *fonts.held_out())}

@@ -140,8 +140,10 @@ def _reading_level(rng: Random, style: int) -> Layout:
     """A strip of a page: hardly a cell is empty, and attention among so few is cheap."""
     rows, lines = rng.choice(((3, 2), (4, 3), (5, 4)))
     facts = rng.randint(1, lines)
-    columns = rng.randint(10, 14)
-    return _varied(rng, Layout((_page(facts, lines - facts),), 0, rows=rows, columns=columns, style=_style(style)))
+    columns, drawn = rng.randint(10, 14), _style(style)
+    if rng.random() < 0.6:
+        drawn = replace(drawn, sizes=(18, 26))  # a narrow strip makes print smaller anyway
+    return _varied(rng, Layout((_page(facts, lines - facts),), 0, rows=rows, columns=columns, style=drawn))
 
 
 def _drawing_level(rng: Random, style: int) -> Layout:

@@ -19,6 +19,7 @@ from flowmm.hf.reader_model import Architecture, export
 from flowmm.reader import curriculum
 from flowmm.reader.batches import draw_batch
 from flowmm.reader.curriculum import Progress
+from flowmm.reader.growth import grown
 from flowmm.reader.network import Outcome, Trainee
 
 _WARM_UP = 40  # steps
@@ -110,14 +111,16 @@ class Run:
         self.data = Random(f"{plan.seed}/{rank}/{self.clock.step}")
 
     def _take(self, saved: dict[str, object]) -> None:
-        """Take what ``saved`` trained: the vision side of a reading run, the language side of a text run."""
+        """Take what ``saved`` trained: the vision side of a reading run, the language side of a text run, else all."""
         stage, weights = saved["stage"], saved["net"]
         assert isinstance(weights, dict)
         vision = ("model.model.visual.", "characters.", "cell_")
-        if stage != "joint":
+        have = self.net.state_dict()
+        if stage in ("text", "reading"):
             wanted = stage == "reading"
             weights = {k: v for k, v in weights.items() if k.startswith(vision) == wanted}
-        self.net.load_state_dict(weights, strict=False)
+            have = {k: v for k, v in have.items() if k.startswith(vision) == wanted}
+        self.net.load_state_dict(grown(weights, have), strict=False)
         levels = Progress(**saved["progress"]).levels  # type: ignore[arg-type]
         for track, level in levels.items():
             self.progress.levels[track] = max(level, self.progress.levels[track])

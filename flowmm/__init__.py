@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowmm.bench.cost import bench_cost as bench_cost
     from flowmm.bench.cost_report import CostReport as CostReport
+    from flowmm.bench.kill import KillReport as KillReport
+    from flowmm.bench.kill import bench_kill as bench_kill
     from flowmm.bench.load import bench_load as bench_load
     from flowmm.bench.load_report import LoadReport as LoadReport
     from flowmm.bench.make import MadeSuite as MadeSuite
     from flowmm.bench.make import make_suite as make_suite
+    from flowmm.bench.mutate import bench_mutate as bench_mutate
+    from flowmm.bench.mutate_report import MutateReport as MutateReport
     from flowmm.bench.quality import bench_quality as bench_quality
     from flowmm.bench.quality_order import OrderReport as OrderReport
     from flowmm.bench.quality_order import bench_order as bench_order
@@ -37,6 +41,10 @@ if TYPE_CHECKING:
     from flowmm.header import Header as Header
     from flowmm.header import read_header as read_header
     from flowmm.inputs.options import ReadOptions as ReadOptions
+    from flowmm.listing import ListedFile as ListedFile
+    from flowmm.listing import Listing as Listing
+    from flowmm.listing import in_order as in_order
+    from flowmm.listing import list_files as list_files
     from flowmm.pipeline import CompressOptions as CompressOptions
     from flowmm.pipeline import Question as Question
     from flowmm.pipeline import ask_file as ask_file
@@ -48,6 +56,9 @@ if TYPE_CHECKING:
     from flowmm.profiles import load_profile as load_profile
     from flowmm.profiles import method_names as method_names
     from flowmm.profiles import profile_names as profile_names
+    from flowmm.pruning import PrunePlan as PrunePlan
+    from flowmm.pruning import plan_prune as plan_prune
+    from flowmm.pruning import prune as prune
     from flowmm.records import Answer as Answer
     from flowmm.records import Generation as Generation
     from flowmm.records import ModelOptions as ModelOptions
@@ -58,9 +69,12 @@ if TYPE_CHECKING:
 _NAMES = {
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
+    "bench.kill": ("KillReport", "bench_kill"),
     "bench.load": ("bench_load",),
     "bench.load_report": ("LoadReport",),
     "bench.make": ("MadeSuite", "make_suite"),
+    "bench.mutate": ("bench_mutate",),
+    "bench.mutate_report": ("MutateReport",),
     "bench.quality": ("bench_quality",),
     "bench.quality_order": ("OrderReport", "bench_order"),
     "bench.quality_plan": ("QualityOptions",),
@@ -84,6 +98,7 @@ _NAMES = {
     ),
     "header": ("Header", "read_header"),
     "inputs.options": ("ReadOptions",),
+    "listing": ("ListedFile", "Listing", "in_order", "list_files"),
     "pipeline": (
         "CompressOptions",
         "Question",
@@ -93,6 +108,7 @@ _NAMES = {
         "verify_file",
     ),
     "profiles": ("ModelProfile", "load_method", "load_profile", "method_names", "profile_names"),
+    "pruning": ("PrunePlan", "plan_prune", "prune"),
     "records": ("Answer", "Generation", "ModelOptions"),
     "schemas": ("method_schema", "profile_schema"),
     "sessions": ("Session",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from io import BufferedWriter
 from pathlib import Path
 
 from flowmm.errors import InputError, ResourceError, UsageError
+from flowmm.temporary import open_temporary, remove_strays
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows knows no quota
 
@@ -42,7 +42,7 @@ def replacing(path: str | os.PathLike[str], num_bytes: int) -> Iterator[Buffered
     """Open a file that takes its name when the block ends well: durable, mode by the umask, links followed.
 
     When the block or the writing fails, or is interrupted, what stood under the name before still does, and nothing
-    else is left.
+    else is left. A process that is killed may leave a hidden file, which the next one to write that name removes.
 
     Args:
         path: the name.
@@ -52,16 +52,19 @@ def replacing(path: str | os.PathLike[str], num_bytes: int) -> Iterator[Buffered
         ResourceError: when the disk is full or cannot be written.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")
+    remove_strays(target)
+    temporary: Path | None = None
     try:
-        with temporary.open("xb") as file:  # mode 0666 less the umask, where tempfile would make it 0600
+        with open_temporary(target) as file:
+            temporary = Path(file.name)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            os.replace(temporary, target)  # while it is locked: else another writer could take it for a stray
     except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise _write_error(os.fspath(path), target.parent, num_bytes, error) from error
         raise

@@ -65,8 +65,15 @@ class _Metadata:
     items: Mapping[str, str]
 
 
-def read_container(path: str | os.PathLike[str]) -> Container:
+def read_container(
+    path: str | os.PathLike[str], max_header_bytes: int = MAX_HEADER_BYTES, max_tensors: int | None = None
+) -> Container:
     """Read and check a safetensors header; the tensors are not touched.
+
+    Args:
+        path: the file.
+        max_header_bytes: a longer header is refused before it is read.
+        max_tensors: more of them are refused before they are looked at; None: any number is fine.
 
     Raises:
         InputError: when the file is missing, unreadable or no regular file.
@@ -77,8 +84,8 @@ def read_container(path: str | os.PathLike[str]) -> Container:
         try:
             prefix = file.read(8)
             length = int.from_bytes(prefix, "little")
-            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise MalformedError(_what_it_is(prefix + file.read(32), size, length))
+            if size < 8 or length > min(size - 8, max_header_bytes):
+                raise MalformedError(_what_it_is(prefix + file.read(32), size, length, max_header_bytes))
             text = file.read(length)
         except OSError as error:
             raise _unreadable(path, error) from error
@@ -88,6 +95,8 @@ def read_container(path: str | os.PathLike[str]) -> Container:
     if type(table) is not dict:
         raise MalformedError("header: expected a table of tensors")
     metadata = decode(_Metadata, {"items": table.pop("__metadata__", {})}, "header").items
+    if max_tensors is not None and len(table) > max_tensors:
+        raise MalformedError(f"header: {len(table)} tensors, at most {max_tensors} are expected")
     tensors = {name: _entry(name, value, 8 + length) for name, value in table.items()}
     _check_filled(tensors, 8 + length, size)
     return Container(prefix + text, metadata, tensors, size)
@@ -160,15 +169,15 @@ def _check_filled(tensors: Mapping[str, TensorEntry], position: int, size: int) 
         raise MalformedError(f"{size - position} bytes too many at the end: {size}, expected {position}")
 
 
-def _what_it_is(first: bytes, size: int, length: int) -> str:
+def _what_it_is(first: bytes, size: int, length: int, most: int) -> str:
     if size == 0:
         return "the file is empty"
     for magic, name in _MAGIC.items():
         if first.startswith(magic):
             return f"is {name}, expected a safetensors file"
-    if size < 8 or length <= MAX_HEADER_BYTES:
+    if size < 8 or length <= most:
         return f"truncated: {size} bytes, expected more than {length + 8 if size >= 8 else 8}"
-    return f"no safetensors file: its header would be {length} bytes, at most {MAX_HEADER_BYTES} are allowed"
+    return f"no safetensors file: its header would be {length} bytes, at most {most} are allowed"
 
 
 def _unreadable(path: str | os.PathLike[str], error: Exception) -> InputError:

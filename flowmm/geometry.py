@@ -11,7 +11,8 @@ from flowmm.records import LayerFlow
 from flowmm.typed_json import MalformedError
 
 _QUERY_DTYPES = ("BF16", "F16", "F32")
-_MAX_HEADS = 4096  # a head without slots costs no bytes in the file, but padding in memory
+_MAX_HEADS = 256  # a head without slots costs no bytes in the file, but padding in memory
+_MAX_PASSES = 64  # that looked at the slots
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class EvidenceGeometry:
         heads, counts = self.num_heads, (self.num_queries, self.num_sampled, self.num_asking)
         if heads < 1 or heads % len(layer.lengths) or min(counts) < 0:
             raise MalformedError(f"{where}: {heads} query heads for {len(layer.lengths)} heads")
+        if len(self.observed) > _MAX_PASSES:
+            raise MalformedError(f"{where}.observed: {len(self.observed)} passes, at most {_MAX_PASSES} are expected")
         if self.query_dtype not in _QUERY_DTYPES:
             raise MalformedError(f"{where}.query_dtype: {self.query_dtype!r}")
         pairs = 1 if self.rotation is None else rotations[self.rotation]

@@ -19,8 +19,11 @@ from flowmm.typed_json import MalformedError, canonical, decode, encode, parse
 
 FORMAT = "flowmm-kv"
 FORMAT_VERSION = 2
+MAX_HEADER_BYTES = 8 * 2**20  # some 30,000 pages; what lies about its counts is refused within seconds
 ITEM_BYTES: Mapping[str, int] = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "U8": 1}
 BLANK = "0" * 32  # stands where a checksum is not known yet
+_MAX_TENSORS = 2**14
+_LONGEST_PROBLEM = 300  # characters
 
 Spec = tuple[str, tuple[int, ...], int]  # safetensors dtype, shape, bytes
 
@@ -127,7 +130,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     name = os.fspath(path)
     try:
-        container = read_container(name)
+        container = read_container(name, MAX_HEADER_BYTES, _MAX_TENSORS)
         _check_version(name, container.metadata)
         _check_head(container)
         document = decode(Document, parse(container.metadata["document"], "document"), "document")
@@ -164,9 +167,11 @@ def check_sum(header: Header, name: str, found: str) -> None:
 
 
 def corrupt(path: str, problem: str) -> NoReturn:
-    """Raise the error that every damaged file ends in."""
+    """Raise the error that every damaged file ends in; what comes out of the file cannot break its line."""
+    told = "".join(char if char.isprintable() else "?" for char in problem[:_LONGEST_PROBLEM])
+    more = "..." if len(problem) > _LONGEST_PROBLEM else ""
     hint = "Copy the file again from where it came, or make it again with `flowmm prefill`."
-    raise CorruptFileError(f"{path}: {problem}", hint)
+    raise CorruptFileError(f"{path}: {told}{more}", hint)
 
 
 def tensor_specs(document: Document) -> dict[str, Spec]:
@@ -237,6 +242,8 @@ def _check_document(document: Document) -> None:
         raise MalformedError("document: a context has at least one token, one position and one layer")
     for i, layer in enumerate(document.layers):
         layer.check(f"document.layers[{i}]", document.num_tokens)
+    if len(document.rotations) > len(document.layers):
+        raise MalformedError(f"document.rotations: there are {len(document.rotations)}, more than layers")
     used = {one.rotation for one in document.evidence or () if one.rotation is not None}
     if used != set(range(len(document.rotations))):
         raise MalformedError(f"document.rotations: there are {len(document.rotations)}, but used are {sorted(used)}")

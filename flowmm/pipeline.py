@@ -66,6 +66,7 @@ def prefill_file(
     chunk_tokens: int = 2048,
     kv_dtype: str | None = None,
     force: bool = False,
+    provenance: bool = True,
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> Header:
@@ -73,6 +74,7 @@ def prefill_file(
 
     Args:
         scout: for a method such as ``smallkv``, the smaller model of the same family whose scores it takes.
+        provenance: whether the file says where it came from, see :mod:`flowmm.withheld`.
 
     Returns:
         The header of the file written.
@@ -121,7 +123,7 @@ def prefill_file(
         cache = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
-    return _written(cache, output, kv_dtype, force, clock)
+    return _written(cache, output, kv_dtype, force, provenance, clock)
 
 
 def compress_file(
@@ -131,9 +133,10 @@ def compress_file(
     compression: CompressOptions = _COMPRESS,
     kv_dtype: str | None = None,
     force: bool = False,
+    provenance: bool = True,
     progress: Progress | None = None,
 ) -> Header:
-    """Make a small file from a full one, without the documents and without the model."""
+    """Make a small file from a full one, without the documents and without the model; as :func:`prefill_file`."""
     from flowmm.atomic import check_target
     from flowmm.store import load
 
@@ -153,7 +156,7 @@ def compress_file(
     clock.lap("compress")
     seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
     small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
-    return _written(small, output, kv_dtype, force, clock)
+    return _written(small, output, kv_dtype, force, provenance, clock)
 
 
 def ask_file(
@@ -287,9 +290,14 @@ def _finished(
     return replace(cache, provenance=provenance)
 
 
-def _written(cache: ContextCache, output: str | Path, kv_dtype: str | None, force: bool, clock: Clock) -> Header:
+def _written(
+    cache: ContextCache, output: str | Path, kv_dtype: str | None, force: bool, provenance: bool, clock: Clock
+) -> Header:
     from flowmm.store import save
+    from flowmm.withheld import without_provenance
 
+    if not provenance:
+        cache = replace(cache, provenance=without_provenance(cache.provenance))
     clock.progress("write", 0, 1)
     header = save(cache, output, kv_dtype=kv_dtype, force=force)
     clock.progress("write", 1, 1)

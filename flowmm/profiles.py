@@ -159,6 +159,11 @@ def profile_names() -> tuple[str, ...]:
     return _names("models")
 
 
+def is_shipped(kind: Kind, name: str) -> bool:
+    """Whether a method or profile of this name comes with flowmm."""
+    return name in {path.stem for path in (_shipped() / kind).glob("*.yaml")}
+
+
 def methods_table() -> str:
     """All shipped methods as a Markdown table, for docs/methods.md."""
     rows = [

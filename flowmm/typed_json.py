@@ -71,12 +71,14 @@ def decode(kind: type[T], value: Any, where: str) -> T:
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _parts(kind)
     if origin in (Union, UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
         return None if value is None else _decode(inner, value, where)
     if origin is tuple:
         items = _expect(list, value, where)
+        if _are_right(arguments[0], items):
+            return tuple(items)
         return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items))
     if origin is Mapping:
         pairs = _expect(dict, value, where)
@@ -91,6 +93,13 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if kind is str and not _is_utf8(scalar):
         raise MalformedError(f"{where}: half a surrogate pair in the text")
     return scalar
+
+
+def _are_right(kind: Any, items: list[Any]) -> bool:
+    """Whether all items are numbers as they should be: a quick look, for lists of millions."""
+    if kind is int:
+        return all(type(item) is int and -(2**63) <= item < 2**63 for item in items)
+    return kind is float and all(type(item) is float and math.isfinite(item) for item in items)
 
 
 def _decode_record(kind: Any, value: dict[str, Any], where: str) -> Any:
@@ -120,6 +129,11 @@ def _expect(kind: type[T], value: Any, where: str) -> T:
     if type(value) is not kind:  # isinstance would take True for an int
         raise MalformedError(f"{where}: expected {kind.__name__}, found {_short(value)}")
     return value
+
+
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
 
 
 @cache

@@ -14,9 +14,11 @@ from flowmm_cli.commands import (
     demo,
     doctor,
     inspect,
+    ls,
     methods,
     prefill,
     profiles,
+    prune,
     verify,
 )
 from flowmm_cli.options import Version
@@ -44,6 +46,8 @@ app.command()(ask.ask)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(compress.compress)
+app.command()(ls.ls)
+app.command()(prune.prune)
 app.add_typer(profiles.app, name="profiles")
 app.command()(calibrate.calibrate)
 app.command()(methods.methods)

@@ -1,5 +1,6 @@
 """The options that commands share, and how their values become the library's option values."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from flowmm import CompressOptions, ModelOptions
 
 _MODEL, _COMPRESSION = "Model", "Compression"
+_POWERS = " KMGT"
+_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def _show_version(wanted: bool) -> None:
@@ -28,8 +31,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Stats = Annotated[bool, typer.Option("--stats", help="Print times on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no notices.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+NoProvenance = Annotated[
+    bool, typer.Option("--no-provenance", help="Store no names, hashes, texts or times: nothing of where it came from.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 ContextFile = Annotated[Path, typer.Argument(metavar="FILE", help="The context file, ctx.kv.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder with context files.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders in it too.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The context file to write.")]
 
 Model = Annotated[
@@ -172,3 +180,36 @@ def parse_share(text: str) -> float:
     if not 0 < share <= 1:
         raise UsageError(f"--keep {text}: not a share between 0 and 1", hint)
     return share
+
+
+def parse_bytes(text: str, flag: str) -> int:
+    """``20GB``, ``1.5MB`` and ``1000`` in powers of 1000, ``1GiB`` in powers of 1024; case makes no difference.
+
+    Args:
+        text: the value.
+        flag: its option, for the message.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(I?))?B?", text.strip().upper(), re.ASCII)
+    if found is None:
+        raise UsageError(f"{flag} {text}: not a size", f"Give a number of bytes, as in {flag} 20GB, 50MB or 1GiB.")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** _POWERS.index(unit or " "))
+
+
+def parse_age(text: str, flag: str) -> float:
+    """``90min``, ``12h``, ``30d`` and ``2w`` in seconds.
+
+    Args:
+        text: the value.
+        flag: its option, for the message.
+
+    Raises:
+        UsageError: it is no age.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(min|h|d|w)", text.strip(), re.ASCII)
+    if found is None:
+        raise UsageError(f"{flag} {text}: not an age", f"Give a number with min, h, d or w: {flag} 30d.")
+    return float(found[1]) * _SECONDS[found[2]]

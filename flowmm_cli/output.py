@@ -1,12 +1,14 @@
 """What goes where: results on stdout, everything else on stderr; sizes for people, raw numbers in JSON."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 SCHEMA_VERSION = 1
+NO_LIMIT = 1 << 30  # columns
 Progress = Callable[[str, int, int], None]
 
 
@@ -69,6 +71,11 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
     return [line(columns), line(["-" * width for width in widths]), *(line(row) for row in rows)]
 
 
+def width() -> int:
+    """Columns of the terminal that stdout is; without one, lines have no limit."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else NO_LIMIT
+
+
 def human_bytes(count: int) -> str:
     """``0 B``, ``999 B``, ``1.5 kB``, ``12.0 MB``: powers of 1000, as disks are sold."""
     if count < 1000:
@@ -86,6 +93,14 @@ def human_seconds(seconds: float) -> str:
     if seconds >= 60:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
+
+
+def human_age(seconds: float) -> str:
+    """``0 s``, ``59 min``, ``23 h``, ``400 d``: whole ones, rounded down."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
 
 
 def percent(share: float) -> str:

@@ -8,16 +8,18 @@ import typer
 
 from flowmm_cli import options as o
 from flowmm_cli import output
-from flowmm_cli.commands import bench_load, bench_make, bench_quality
+from flowmm_cli.commands import bench_load, bench_make, bench_quality, bench_trust
 from flowmm_cli.output import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from flowmm import CostReport, RefitReport
 
-app = typer.Typer(help="Make suites; measure what methods and loading cost, and how well contexts answer.")
+app = typer.Typer(help="Make suites; measure cost, quality, and what files withstand.")
 app.command()(bench_make.make)
 app.command()(bench_quality.quality)
 app.command()(bench_quality.order)
+app.command()(bench_trust.mutate)
+app.command()(bench_trust.kill)
 app.command()(bench_load.load)
 
 Methods = Annotated[str | None, typer.Option("--method", metavar="A,B", help="Methods to measure. Default: all.")]

@@ -14,6 +14,7 @@ def compress(
     kv_dtype: o.KvDtype = None,
     seed: o.Seed = 0,
     force: o.Force = False,
+    no_provenance: o.NoProvenance = False,
     json: o.Json = False,
     stats: o.Stats = False,
     quiet: o.Quiet = False,
@@ -27,6 +28,12 @@ def compress(
     compression = o.compress_options(keep, keep_tokens, method, profile, seed)
     with output.progress_bar(wanted=not quiet) as progress:
         header = compress_file(
-            source, output_file, compression=compression, kv_dtype=kv_dtype, force=force, progress=progress
+            source,
+            output_file,
+            compression=compression,
+            kv_dtype=kv_dtype,
+            force=force,
+            provenance=not no_provenance,
+            progress=progress,
         )
     summary.show(output_file, header, json=json, stats=stats, quiet=quiet)

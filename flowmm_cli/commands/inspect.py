@@ -35,6 +35,7 @@ def _derived(header: "Header") -> dict[str, Any]:
         "num_slots_full": header.num_slots_full,
         "bytes_full": header.full_bytes,
         "keep_reached": header.keep,
+        "reader_learns": _learned(header),
         "bits_per_number": header.bits_per_number,
         "num_slots_in_16_bits": header.num_exact,
         "bytes_by_part": header.bytes_by_part,
@@ -76,6 +77,23 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     for span in made.sources:
         page = f" page {span.source.page}" if span.source.page is not None else ""
         yield f"source    {span.source.name}{page} ({span.source.kind}): tokens {span.start} to {span.end - 1}"
+    yield f"tells     {_learned(header)}"
+
+
+def _learned(header: "Header") -> str:
+    """What whoever gets the file can learn from it."""
+    made, told = header.provenance, []
+    documents = len({(span.source.name, span.source.sha256) for span in made.sources})
+    if documents:
+        told.append(f"names and hashes of {documents} document{'' if documents == 1 else 's'}")
+    if made.model.local and made.model.id != made.model.model_type:
+        told.append(f"the model's folder as {made.model.id}")
+    if made.created or made.seconds or made.versions:
+        told.append("when and with what it was made")
+    if made.compression is not None and (made.compression.method_text.strip("{}\n") or made.compression.profile_text):
+        told.append("texts of method and profile")
+    known = ", ".join(told) or "no name, hash, text or time"
+    return f"{known}; and to whoever has the model what the documents say, for it can be asked"
 
 
 def _stored(header: "Header") -> str:

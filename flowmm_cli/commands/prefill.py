@@ -76,6 +76,7 @@ def prefill(
     chunk_tokens: ChunkTokens = 2048,
     seed: o.Seed = 0,
     force: o.Force = False,
+    no_provenance: o.NoProvenance = False,
     json: o.Json = False,
     stats: o.Stats = False,
     quiet: o.Quiet = False,
@@ -98,6 +99,7 @@ def prefill(
             chunk_tokens=chunk_tokens,
             kv_dtype=kv_dtype,
             force=force,
+            provenance=not no_provenance,
             progress=progress,
             notice=notices,
         )

@@ -113,6 +113,13 @@ def newer(data: bytearray) -> bytes:
     return bytes(data).replace(b'"format_version":"2"', b'"format_version":"3"', 1)
 
 
+def shelf(folder: Path) -> None:
+    """A folder with two context files."""
+    (folder / "shelf").mkdir(exist_ok=True)
+    for name in ("one.kv", "two.kv"):
+        shutil.copy(folder / "ctx.kv", folder / "shelf" / name)
+
+
 def read_only(folder: Path) -> None:
     (folder / "closed").mkdir(exist_ok=True)
     (folder / "closed").chmod(0o555)
@@ -164,6 +171,9 @@ CASES: tuple[Case, ...] = (
     Case("no question", "flowmm ask ctx.kv", 2),
     Case("small file compressed again", "flowmm compress ctx.kv -o out.kv --keep 0.1 --method snapkv", 2),
     Case("answers exist", "flowmm ask ctx.kv -i q.jsonl -o old.jsonl", 2, old_answers),
+    Case("a size that is none", "flowmm prune . --max-bytes much", 2),
+    Case("an age that is none", "flowmm prune . --max-bytes 20GB --older-than 30", 2),
+    Case("nobody to ask", "flowmm prune shelf --max-bytes 1kB", 2, shelf),
     Case("missing document", "flowmm prefill missing.pdf -o out.kv", 3),
     Case("a folder as document", "flowmm prefill folder -o out.kv", 3, lambda f: (f / "folder").mkdir(exist_ok=True)),
     Case("empty document", "flowmm prefill empty.txt -o out.kv", 3, file("empty.txt", b"")),
@@ -190,6 +200,8 @@ CASES: tuple[Case, ...] = (
         3,
         file("bad.jsonl", b'{"question": "a?"}\n{"q": 1}\n'),
     ),
+    Case("missing folder of context files", "flowmm ls missing", 3),
+    Case("missing document for a section", "flowmm bench kill --markdown missing.md", 3),
     Case("missing model folder", f"{PREFILL} -m ./missing", 3),
     Case("hub model that is not here, offline", f"{PREFILL} -m someone/something --offline", 3),
     Case("another model", "flowmm ask ctx.kv 'Which?' -m other", 4, reader_with("other", other_model)),

@@ -10,6 +10,7 @@ import pytest
 
 from flowmm.decode import Decode, stored_decode
 from flowmm.header import read_header
+from tests.e2e.cases import without_privileges
 from tests.e2e.process import FLOWMM, ROOT, flowmm, run
 
 FACTS = {"Zato": "4821", "Mobi": "7395", "Kenu": "3164", "Rilo": "9052", "Wopa": "5527"}
@@ -48,6 +49,20 @@ def test_an_answer_is_all_that_stands_on_stdout(workshop):
     done = flowmm(workshop, "ask", "full.kv", ASK_ZATO)
     assert (done.code, done.stdout) == (0, "4821\n")
     assert "embedded reader" in done.stderr
+
+
+def test_a_file_that_may_only_be_read_is_asked(workshop, tmp_path):
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    shutil.copy(workshop / "full.kv", shelf)
+    (shelf / "full.kv").chmod(0o444)
+    shelf.chmod(0o555)
+    refused = run(tmp_path, "touch", "shelf/other", limit=without_privileges)
+    done = run(tmp_path, *FLOWMM, "ask", "shelf/full.kv", ASK_ZATO, limit=without_privileges)
+    shelf.chmod(0o755)
+    assert refused.code != 0, "the folder can be written: this test shows nothing"
+    assert (done.code, done.stdout) == (0, "4821\n"), done.stderr
+    assert [path.name for path in shelf.iterdir()] == ["full.kv"]
 
 
 def test_questions_from_a_file_are_answered_and_a_stopped_run_is_resumed(workshop, questions):

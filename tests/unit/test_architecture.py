@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 LEVELS = {
     0: {"calibration", "errors", "records", "typed_json"},
     1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "geometry", "header", "observing"}
-    | {"packing", "positions", "profiles", "ragged", "rotation", "validation", "yamlfile"},
-    2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "layer_tensors", "merges"}
-    | {"references", "refit", "scores"},
+    | {"packing", "positions", "profiles", "ragged", "rotation", "temporary", "validation", "yamlfile"},
+    2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "layer_tensors", "listing", "merges"}
+    | {"pruning", "references", "refit", "scores", "withheld"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "chosen", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
     5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "readings", "scouting"}
@@ -118,6 +118,8 @@ def test_the_public_names_are_sorted_and_importable():
         "from flowmm_cli.app import run; assert run(['--help']) == 0",
         "from flowmm_cli.app import run; assert run(['inspect', 'missing.kv']) == 3",
         "from flowmm_cli.app import run; assert run(['methods']) == 0",
+        "from flowmm_cli.app import run; assert run(['ls', 'tests']) == 0",
+        "from flowmm_cli.app import run; assert run(['prune', 'tests', '--max-bytes', '1kB']) == 0",
         "from flowmm_cli.app import run; assert run(['profiles', 'schema']) == 0",
         "from flowmm_cli.app import run; assert run(['profiles', 'check', 'default']) == 0",
         "from flowmm_cli.app import run; assert run(['prefill', 'a', '-o', 'b', '--keep', '0']) == 2",

@@ -175,6 +175,29 @@ def test_what_is_no_file_is_an_input_error(tmp_path: Path) -> None:
             read_header(path)
 
 
+def test_a_header_beyond_measure_is_refused_before_it_is_read(stored: Path) -> None:
+    data = stored.read_bytes()
+    stored.write_bytes((8 * 2**20 + 1).to_bytes(8, "little") + data[8:] + bytes(9 * 2**20))
+    with pytest.raises(CorruptFileError, match="its header would be 8388609 bytes, at most 8388608 are allowed"):
+        read_header(stored)
+
+
+def test_tensors_without_number_are_refused(stored: Path) -> None:
+    forge(stored, lambda table, document: table.update({f"{i}": None for i in range(16_384)}))
+    with pytest.raises(CorruptFileError, match=r"1639[0-9] tensors, at most 16384"):
+        read_header(stored)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("two\nlines", "two?lines: expected str"), ("x" * 9000, "xxx...")])
+def test_what_a_file_is_refused_for_stays_one_short_line(stored: Path, name: str, shown: str) -> None:
+    forge(stored, lambda table, document: document["checksums"].update({name: 1}))
+    with pytest.raises(CorruptFileError) as caught:
+        read_header(stored)
+    assert shown in caught.value.what
+    assert caught.value.what.isprintable()
+    assert len(caught.value.what) < 400 + len(str(stored))
+
+
 def test_nesting_beyond_measure_is_refused(tmp_path: Path) -> None:
     text = b'{"a":' * 200_000 + b"1" + b"}" * 200_000
     (tmp_path / "deep.kv").write_bytes(len(text).to_bytes(8, "little") + text)
@@ -211,8 +234,8 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]
     "a lone surrogate": (lambda t, d: d["provenance"]["model"].update(id="\ud800"), "surrogate"),
     "no layers": (lambda t, d: d.update(layers=[]), "at least one"),
     "no tokens": (lambda t, d: d.update(num_tokens=0), "at least one"),
-    "no heads": (lambda t, d: d["layers"][0].update(lengths=[]), "1 to 4096 heads"),
-    "too many heads": (lambda t, d: d["layers"][0].update(lengths=[3, 1] + [0] * 5000), "1 to 4096 heads"),
+    "no heads": (lambda t, d: d["layers"][0].update(lengths=[]), "1 to 256 heads"),
+    "too many heads": (lambda t, d: d["layers"][0].update(lengths=[3, 1] + [0] * 5000), "1 to 256 heads"),
     "a window of nothing": (lambda t, d: d["layers"][1].update(window=0), "window from 1"),
     "a head with more slots than tokens": (lambda t, d: d["layers"][0].update(lengths=[6, -2]), "0 to 5 slots"),
     "other lengths": (lambda t, d: d["layers"][0].update(lengths=[3, 2]), r"expected F32 \[5\] in 20"),
@@ -261,6 +284,7 @@ def test_evidence_must_fit_the_heads(tmp_path: Path) -> None:
     for change, message in (
         ({"num_heads": 3}, "3 query heads for 2 heads"),
         ({"query_dtype": "I8"}, "'I8'"),
+        ({"observed": [f"pass {i}" for i in range(65)]}, "65 passes, at most 64"),
         ({"num_sampled": -2}, "query heads"),
         ({"num_sampled": 3}, r"sample_index: I64 \[2\] in 16 bytes, expected I64 \[3\]"),
         ({"num_sampled": 0}, "sample.* has no place"),
@@ -277,6 +301,7 @@ def test_rotations_must_fit_the_head_and_be_used(tmp_path: Path) -> None:
     for rotations, message in (
         ([], r"there are 0, but used are \[0\]"),
         ([1, 1], r"there are 2, but used are \[0\]"),
+        ([1, 1, 1], "there are 3, more than layers"),
         ([0], "0 pairs of 4 dimensions"),
         ([3], "3 pairs of 4 dimensions"),
         ([2], r"rotations.0.pairs: I64 \[1, 2\] in 16 bytes, expected I64 \[2, 2\]"),

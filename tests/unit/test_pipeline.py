@@ -106,6 +106,27 @@ def test_reading_leaves_what_the_run_cost_in_the_header(model: ModelOptions, not
     assert list(dict.fromkeys(told)) == ["read", "prefill", "reconstruct", "compress", "write"]
 
 
+def test_without_provenance_a_file_is_loaded_and_asked_and_names_nothing(
+    model: ModelOptions, notes: str, tmp_path: Path
+) -> None:
+    mine = tmp_path / "unrotated.yaml"
+    mine.write_text(UNROTATED)
+    full = CompressOptions(enabled=False)
+    prefill_file([notes], tmp_path / "full.kv", model=model, compression=full, provenance=False)
+    options = CompressOptions(method=str(mine), keep=0.5)
+    header = compress_file(tmp_path / "full.kv", tmp_path / "ctx.kv", compression=options, provenance=False)
+    assert header.provenance.sources == ()
+    for name in ("full.kv", "ctx.kv"):
+        data = (tmp_path / name).read_bytes()
+        for secret in ("notes", "Invoice", "unrotated", str(tmp_path), "merges keys", "prefill", '"2026-'):
+            assert secret.encode() not in data, (name, secret)
+        assert verify_file(tmp_path / name, model=model).model_matches
+    [(_, answer)] = ask_file(
+        tmp_path / "ctx.kv", [Question("Which?")], model=model, generation=Generation(max_new_tokens=2)
+    )
+    assert answer.tokens_reused > 0
+
+
 @pytest.mark.parametrize("kv_dtype", [name for name, packing in PACKINGS.items() if packing.splits])
 def test_a_file_of_few_bits_answers_and_its_probe_was_taken_from_what_it_holds(
     model: ModelOptions, notes: str, tmp_path: Path, kv_dtype: str

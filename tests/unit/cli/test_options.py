@@ -6,7 +6,7 @@ import pytest
 
 from flowmm import UsageError
 from flowmm.packing import PACKINGS
-from flowmm_cli.options import KvDtype, compress_options, parse_share
+from flowmm_cli.options import KvDtype, compress_options, parse_age, parse_bytes, parse_share
 
 
 @pytest.mark.parametrize(("text", "share"), [("0.1", 0.1), ("10%", 0.1), ("12.5%", 0.125), ("1", 1.0), ("100%", 1.0)])
@@ -43,6 +43,40 @@ def test_one_budget_is_passed_on():
     assert compress_options("25%", None, "snapkv", None, 3).keep == 0.25
     assert compress_options(None, 50, None, None, 0).keep_tokens == 50
     assert compress_options(None, None, None, None, 0, enabled=False).enabled is False
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("1000", 1000),
+        ("20GB", 20 * 10**9),
+        ("50mb", 50 * 10**6),
+        ("1.5 kB", 1500),
+        ("1GiB", 2**30),
+        ("2KiB", 2048),
+        ("3T", 3 * 10**12),
+    ],
+)
+def test_a_size_is_a_number_with_or_without_a_unit(text, count):
+    assert parse_bytes(text, "--max-bytes") == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "1e9", "1.GB", "20 GBs", "iB", "1iB", "inf", "٣GB"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UsageError, match=r"--max-bytes .*not a size"):
+        parse_bytes(text, "--max-bytes")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90min", 5400), ("12h", 43200), ("0.5d", 43200), ("2 w", 1209600)])
+def test_an_age_is_a_number_with_a_unit(text, seconds):
+    assert parse_age(text, "--older-than") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "30m", "-1d", "d", "1y"])
+def test_what_is_no_age_is_refused(text):
+    with pytest.raises(UsageError, match=r"--older-than .*not an age"):
+        parse_age(text, "--older-than")
 
 
 def test_every_precision_that_files_have_can_be_asked_for():

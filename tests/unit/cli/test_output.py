@@ -78,3 +78,10 @@ def test_the_work_begins_with_the_first_phase_after_reading_and_loading():
         assert begun == []
         progress("vision", 0, 2)
         assert begun == [True]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7199, "1 h"), (86400 * 400, "400 d")]
+)
+def test_ages_are_shown_in_whole_units(seconds, text):
+    assert output.human_age(seconds) == text

@@ -91,12 +91,11 @@ class Uniform:
 class Rotated:
     """Slots turned by one random rotation and rounded to a codebook for normal numbers; and their lengths."""
 
-    options: ClassVar[tuple[str, ...]] = ("seed",)
+    options: ClassVar[tuple[str, ...]] = ()
     splits: ClassVar[bool] = True
     item_bytes: ClassVar[int] = 2
 
     bits: int
-    seed: int = 0
 
     def shapes(self, part: Part, lengths: Sequence[int], head_size: int) -> dict[str, Shape]:
         """The codes, and the length of each slot as a vector."""
@@ -130,10 +129,8 @@ def packing_of(name: str, options: Mapping[str, int]) -> Packing:
     default = PACKINGS[name]
     if set(options) != set(default.options):
         raise MalformedError(f"document.kv_options: {sorted(options)} of {name}, expected {sorted(default.options)}")
-    if min(options.values(), default=0) < 0 or not 1 <= options.get("group", 1) <= _MAX_GROUP:
-        raise MalformedError(
-            f"document.kv_options: {dict(options)}, expected groups of 1 to {_MAX_GROUP}, seeds from 0"
-        )
+    if not 1 <= options.get("group", 1) <= _MAX_GROUP:
+        raise MalformedError(f"document.kv_options: {dict(options)}, expected groups of 1 to {_MAX_GROUP}")
     return replace(default, **options)  # type: ignore[type-var]
 
 

@@ -130,10 +130,10 @@ def _tensor(header: Header, draw: Random) -> Header:
 
 
 def _places(value: Any) -> Any:
-    """Every key of every mapping and every index of every list, with its holder; no seed, as any would do."""
+    """Every key of every mapping and every index of every list, with its holder."""
     keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
-        if key not in ("document", "__metadata__", "seed"):
+        if key not in ("document", "__metadata__"):
             yield value, key
         yield from _places(value[key])
 

@@ -38,7 +38,7 @@ class RotatedCodec:
         size = slots.shape[1]
         norms = torch.linalg.vector_norm(slots, dim=1, dtype=torch.float64).float()
         length = norms.masked_fill(norms == 0, 1.0)[:, None] / math.sqrt(size)
-        turn, book = rotation(size, self.packing.seed).to(slots.device).T, self._book(slots.device)
+        turn, book = rotation(size).to(slots.device).T, self._book(slots.device)
         edges = (book[1:] + book[:-1]) / 2
         codes = torch.empty(slots.shape, dtype=torch.uint8, device=slots.device)
         for rows in blocks(len(slots), 4 * size, cached=True):
@@ -50,7 +50,7 @@ class RotatedCodec:
         """Give the ``[N, D]`` slots back, in bfloat16."""
         norms = packed[".norms"].float()[:, None] / math.sqrt(head_size)
         codes = bits.unpack(packed[""], self.packing.bits, len(norms) * head_size).view(-1, head_size)
-        turn, book = rotation(head_size, self.packing.seed).to(codes.device), self._book(codes.device)
+        turn, book = rotation(head_size).to(codes.device), self._book(codes.device)
         slots = torch.empty(codes.shape, dtype=torch.bfloat16, device=codes.device)
         for rows in blocks(len(codes), 4 * head_size, cached=True):
             turned = book.index_select(0, codes[rows].reshape(-1).int()).view(-1, head_size)
@@ -63,14 +63,14 @@ class RotatedCodec:
 
 
 @lru_cache(maxsize=8)
-def rotation(size: int, seed: int) -> Tensor:
+def rotation(size: int) -> Tensor:
     """``[size, size]`` float32, orthogonal, and the same everywhere and for ever: files are unreadable without it.
 
     Python promises the sequence of ``random()``, torch that of no generator. What it gives is made normal (Box and
     Muller 1958), the columns orthogonal from left to right (QR), and the signs such that R has a positive diagonal,
     which makes the result unique.
     """
-    source = random.Random(seed)
+    source = random.Random(0)
     drawn = torch.tensor([1 - source.random() for _ in range(2 * size * size)], dtype=torch.float64)
     radius, angle = drawn.view(2, size, size)
     q, r = torch.linalg.qr((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos())

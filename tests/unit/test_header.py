@@ -241,7 +241,7 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]
     "other lengths": (lambda t, d: d["layers"][0].update(lengths=[3, 2]), r"expected F32 \[5\] in 20"),
     "positions left out": (lambda t, d: d["layers"][0].update(has_position=False), "does not say which"),
     "an unknown precision": (lambda t, d: d.update(kv_dtype="int5"), "'int5', expected one of"),
-    "another precision": (lambda t, d: d.update(kv_dtype="rot4", kv_options={"seed": 0}), "has no place|missing"),
+    "another precision": (lambda t, d: d.update(kv_dtype="rot4", kv_options={}), "has no place|missing"),
     "another precision of the same size": (lambda t, d: d.update(kv_dtype="fp16"), r"BF16 \[4, 4\].*expected F16"),
     "an option of no precision": (
         lambda t, d: d.update(kv_options={"group": 64}),

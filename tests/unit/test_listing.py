@@ -44,7 +44,7 @@ def test_damaged_and_newer_files_are_listed_as_that(folder):
     good = (folder / "b.kv").read_bytes()
     (folder / "cut.kv").write_bytes(good[:-1])
     (folder / "new.kv").write_bytes(good)
-    forge(folder / "new.kv", lambda table, document: table["__metadata__"].update(format_version="2"))
+    forge(folder / "new.kv", lambda table, document: table["__metadata__"].update(format_version="3"))
     found = {os.path.basename(file.path): file for file in list_files(folder).files}
     assert {name: file.state for name, file in found.items()} == {
         "b.kv": "whole",
@@ -52,7 +52,7 @@ def test_damaged_and_newer_files_are_listed_as_that(folder):
         "new.kv": "newer",
     }
     assert found["cut.kv"].problem.startswith("truncated: ")
-    assert found["new.kv"].problem.startswith("made by a newer flowmm (format 2")
+    assert found["new.kv"].problem.startswith("made by a newer flowmm (format 3")
     assert found["new.kv"].as_dict()["tokens"] is None
 
 

@@ -109,6 +109,10 @@ def flipped(data: bytearray, at: int) -> bytearray:
     return data
 
 
+def misnamed(data: bytearray) -> bytearray:
+    return flipped(data, data.find(b"num_tokens"))
+
+
 def newer(data: bytearray) -> bytes:
     return bytes(data).replace(b'"format_version":"2"', b'"format_version":"3"', 1)
 
@@ -210,7 +214,7 @@ CASES: tuple[Case, ...] = (
     Case("profile of another model", f"{PREFILL} {READ} -p gemma3", 4),
     Case("truncated context file", "flowmm inspect cut.kv", 5, changed_file("cut.kv", lambda data: data[:-100])),
     Case("flipped byte in a tensor", "flowmm ask bit.kv 'Which?'", 5, changed_file("bit.kv", lambda d: flipped(d, -9))),
-    Case("flipped byte in the header", "flowmm inspect head.kv", 5, changed_file("head.kv", lambda d: flipped(d, d.find(b"num_tokens")))),
+    Case("flipped byte in the header", "flowmm inspect head.kv", 5, changed_file("head.kv", misnamed)),
     Case("file of a newer flowmm", "flowmm inspect newer.kv", 5, changed_file("newer.kv", newer)),
     Case("no context file at all", "flowmm inspect report.pdf", 5),
     Case("read-only folder", "flowmm prefill notes.txt -o closed/out.kv", 6, read_only, limit=without_privileges),

@@ -98,7 +98,7 @@ def compress(
         if progress:
             progress(index + 1, len(cache.layers))
     done = replace(cache, layers=tuple(layers), evidence=None)
-    names = (method.name, method.text, profile.name, profile.text)
+    names = (method.name, method.text, profile.name, profile.settings)
     stored = done if packing is None else rounded(done, packing)
     diagnostics = diagnose(cache, stored, rules.refit or Refit(), seed)
     compression = Compression(*names, share, done.keep, seed, tuple(records), diagnostics)

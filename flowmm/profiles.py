@@ -81,10 +81,11 @@ Strategy = Literal["intra", "cross"]
 class ModelProfile(FileModel):
     """What is particular to one model."""
 
-    not_in_file: ClassVar[frozenset[str]] = frozenset({"name", "text", "gate_file"})
+    not_in_file: ClassVar[frozenset[str]] = frozenset({"name", "text", "settings", "gate_file"})
     only_in_file: ClassVar[frozenset[str]] = frozenset({"extends"})
     name: str
     text: str  # the YAML, with what it extends filled in
+    settings: str  # the same without `calibrated`; context files carry it
     model_type: str | None = None  # as in the model's config; None fits any
     description: str = ""
     method: str  # used when none is asked for
@@ -135,9 +136,9 @@ def load_profile(name: str | Path | None = None, model_type: str | None = None) 
     _, data, problems = extended(path)
     if problems:
         raise refuse(problems)
-    text = dump(data)
+    texts = {"text": dump(data), "settings": dump({k: v for k, v in data.items() if k != "calibrated"})}
     gate = None if data.get("gate") is None else str(_gate_file(path))
-    profile = ModelProfile.model_validate(data | {"name": path.stem, "text": text, "gate_file": gate})
+    profile = ModelProfile.model_validate(data | texts | {"name": path.stem, "gate_file": gate})
     if model_type and profile.model_type and profile.model_type != model_type:
         hint = "Leave the profile out, and the model's own is taken."
         raise MismatchError(str(name), "model_type", profile.model_type, model_type, hint)

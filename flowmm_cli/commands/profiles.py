@@ -18,7 +18,7 @@ def list_(json: o.Json = False) -> None:
 
     found = [load_profile(name) for name in profile_names()]
     if json:
-        output.put_json([profile.model_dump(mode="json", exclude={"text"}) for profile in found])
+        output.put_json([profile.model_dump(mode="json", exclude={"text", "settings"}) for profile in found])
         return
     rows = [(p.name, p.model_type or "any", p.method, p.description) for p in found]
     output.put_table(("name", "model type", "method", "description"), rows)
@@ -31,7 +31,7 @@ def show(name: Name, json: o.Json = False) -> None:
 
     profile = load_profile(name)
     if json:
-        output.put_json(profile.model_dump(mode="json", exclude={"text"}))
+        output.put_json(profile.model_dump(mode="json", exclude={"text", "settings"}))
     else:
         output.put(profile.text.rstrip("\n"))
 

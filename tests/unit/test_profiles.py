@@ -96,6 +96,13 @@ def test_the_text_of_a_profile_is_a_profile_again(tmp_path):
     assert again.model_dump(exclude={"name"}) == load_profile("gemma3").model_dump(exclude={"name"})
 
 
+def test_context_files_do_not_carry_where_the_numbers_of_a_profile_come_from():
+    profile = load_profile("reader")
+    whole, carried = yaml.safe_load(profile.text), yaml.safe_load(profile.settings)
+    assert whole.pop("calibrated")["documents"]
+    assert carried == whole
+
+
 def test_a_users_profile_can_extend_its_shipped_namesake(mine):
     (mine / "models" / "default.yaml").write_text("extends: default\ntau: 0.75\n")
     assert load_profile().tau == 0.75

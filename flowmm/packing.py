@@ -104,6 +104,7 @@ class Rotated:
         return {"": packed_codes(sum(lengths) * head_size, self.bits), ".norms": ("BF16", (sum(lengths),))}
 
 
+Precision = Literal["bf16", "fp16", "fp32", "fp8", "int8", "int4", "int3", "rot4", "rot3", "rot2"]
 PACKINGS: Mapping[str, Packing] = {
     "bf16": Plain("BF16", 2),
     "fp16": Plain("F16", 2),

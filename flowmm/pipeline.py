@@ -120,7 +120,7 @@ def prefill_file(
     clock.seconds |= cache.provenance.seconds
     clock.skip()
     if plan.method is not None:
-        cache = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+        cache, kv_dtype = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
     return _written(cache, output, kv_dtype, force, provenance, clock)
@@ -152,7 +152,7 @@ def compress_file(
     clock.progress("read", 0, 1)
     cache = load(source)
     clock.lap("read")
-    small = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+    small, kv_dtype = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
     clock.lap("compress")
     seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
     small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
@@ -261,20 +261,30 @@ def _compressed(
     options: CompressOptions,
     kv_dtype: str | None,
     progress: Progress,
-) -> ContextCache:
+) -> tuple[ContextCache, str]:
+    """The small cache, and the precision that it is to be stored in."""
+    from flowmm.byte_planner import limit_of, plan_bytes
     from flowmm.compress import compress
     from flowmm.store import stored_dtype
 
-    return compress(
-        cache,
-        method,
-        profile=profile,
-        keep=options.keep,
-        keep_tokens=options.keep_tokens,
-        seed=options.seed,
-        packing=PACKINGS[stored_dtype(cache, kv_dtype)],
-        progress=lambda done, total: progress("compress", done, total),
-    )
+    def at(keep: float | None, name: str) -> ContextCache:
+        return compress(
+            cache,
+            method,
+            profile=profile,
+            keep=keep,
+            keep_tokens=options.keep_tokens,
+            seed=options.seed,
+            packing=PACKINGS[name],
+            progress=lambda done, total: progress("compress", done, total),
+        )
+
+    if not options.limited:
+        name = stored_dtype(cache, kv_dtype)
+        return at(options.keep, name), name
+    limit = limit_of(cache, options.max_bytes, options.reduce)
+    planned = plan_bytes(cache, limit, kv_dtype, profile, at)
+    return planned.cache, planned.kv_dtype
 
 
 def _finished(

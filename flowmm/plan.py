@@ -24,6 +24,13 @@ class CompressOptions:
     keep: float | None = None  # share of the slots; None with keep_tokens None: compress.DEFAULT_KEEP
     keep_tokens: int | None = None
     seed: int = 0
+    max_bytes: int | None = None  # of the file; chooses slots, and bits unless those are asked for
+    reduce: float | None = None  # the same as a share of the full cache in 16 bits that goes
+
+    @property
+    def limited(self) -> bool:
+        """Whether bytes are given instead of slots."""
+        return self.max_bytes is not None or self.reduce is not None
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,15 @@ class Plan:
             raise UsageError(f"--keep {compression.keep}: is not above 0 and at most 1", "0.1 or 10% keeps a tenth.")
         if compression.keep_tokens is not None and compression.keep_tokens < 1:
             raise UsageError(f"--keep-tokens {compression.keep_tokens}: is less than 1", "Give a number of slots.")
-        if compression.keep is not None and compression.keep_tokens is not None:
-            raise UsageError("both --keep and --keep-tokens were given", "Give one of the two.")
+        if compression.max_bytes is not None and compression.max_bytes < 1:
+            raise UsageError(f"--max-bytes {compression.max_bytes}: is less than 1", "Give the bytes of the file.")
+        if compression.reduce is not None and not 0 < compression.reduce < 1:
+            raise UsageError(f"--reduce {compression.reduce}: is not between 0 and 1", "95% leaves a twentieth.")
+        sizes = (compression.keep, compression.keep_tokens, compression.max_bytes, compression.reduce)
+        if sum(size is not None for size in sizes) > 1:
+            raise UsageError(
+                "two sizes were given", "Give --keep, --keep-tokens, --max-bytes or --reduce, one of them."
+            )
         name = compression.profile or os.environ.get("FLOWMM_PROFILE")
         if name is None and model == "flowmm/reader":
             name = "reader"

@@ -15,6 +15,7 @@ from pydantic import Field
 from flowmm.decode import Decode
 from flowmm.errors import MismatchError, UnknownNameError, UsageError
 from flowmm.observing import MethodObserve
+from flowmm.packing import Precision
 from flowmm.validation import FileModel, Rule, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem, dump, read, refuse
 
@@ -96,6 +97,7 @@ class ModelProfile(FileModel):
     layer_budget: list[Annotated[float, Field(gt=0)]] | None = None  # multipliers, scaled to a mean of 1
     head_budget: list[list[Annotated[float, Field(gt=0)]]] | None = None  # of each KV head of each layer, likewise
     max_pixels: Annotated[int, Field(gt=0)] | None = None  # of an image, before it is scaled down
+    precision: dict[Precision, Share] = Field(default_factory=dict)  # up to which share of the bytes
     gate: Annotated[str, Field(pattern=r"^[^/\\]+\.safetensors$")] | None = None  # a file beside the profile
     gate_file: Annotated[str | None, Field(exclude=True)] = None  # its path, beside the profile that names it
     calibrated: Calibration | None = None

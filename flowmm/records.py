@@ -149,6 +149,7 @@ class Compression:
     seed: int
     layers: tuple[LayerRecord, ...]
     diagnostics: Diagnostics | None = None
+    planned: str | None = None  # what was chosen for a limit of bytes, and why
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,7 @@ def save(
     name = stored_dtype(cache, kv_dtype)
     _check_slots(cache)
     document = _document(cache, name)
-    num_bytes = len(encode_head(document)) + sum(spec[2] for spec in tensor_specs(document).values())
-    with replacing(path, num_bytes) as file:
+    with replacing(path, _num_bytes(document)) as file:
         _write(file, cache, document)
         header = read_header(file.name)  # what cannot be read back must not take the name
     return replace(header, path=os.fspath(path))
@@ -96,6 +95,15 @@ def file_dtype(computed: torch.dtype, kv_dtype: str | None) -> str:
 def stored_bytes(cache: ContextCache, kv_dtype: str) -> int:
     """Bytes of all tensors in a file of a cache, its evidence included if it has any."""
     return sum(spec[2] for spec in tensor_specs(_document(cache, kv_dtype)).values())
+
+
+def file_bytes(cache: ContextCache, kv_dtype: str) -> int:
+    """Bytes of the file that :func:`save` would write."""
+    return _num_bytes(_document(cache, kv_dtype))
+
+
+def _num_bytes(document: Document) -> int:
+    return len(encode_head(document)) + sum(spec[2] for spec in tensor_specs(document).values())
 
 
 def load(path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | None = None) -> ContextCache:

@@ -90,6 +90,24 @@ KeepTokens = Annotated[
         "--keep-tokens", metavar="N", min=1, help="Slots to keep per head instead.", rich_help_panel=_COMPRESSION
     ),
 ]
+MaxBytes = Annotated[
+    str | None,
+    typer.Option(
+        "--max-bytes",
+        metavar="SIZE",
+        help="Most bytes of the file, as 50MB: chooses slots, and bits unless --kv-dtype does.",
+        rich_help_panel=_COMPRESSION,
+    ),
+]
+Reduce = Annotated[
+    str | None,
+    typer.Option(
+        "--reduce",
+        metavar="SHARE",
+        help="The same as a share of the full cache in 16 bits that goes: 95% leaves a twentieth.",
+        rich_help_panel=_COMPRESSION,
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option(
@@ -141,18 +159,22 @@ def compress_options(
     profile: str | None,
     seed: int,
     *,
+    max_bytes: str | None = None,
+    reduce: str | None = None,
     enabled: bool = True,
 ) -> "CompressOptions":
     """The compression flags as one value.
 
     Raises:
-        UsageError: two of ``--keep``, ``--keep-tokens``, ``--no-compress``, or a share that is none.
+        UsageError: two sizes, a size and ``--no-compress``, or a value that is none.
     """
     given = [
         flag
         for flag, used in (
             ("--keep", keep is not None),
             ("--keep-tokens", keep_tokens is not None),
+            ("--max-bytes", max_bytes is not None),
+            ("--reduce", reduce is not None),
             ("--no-compress", not enabled),
         )
         if used
@@ -162,7 +184,22 @@ def compress_options(
     share = None if keep is None else parse_share(keep)
     from flowmm import CompressOptions
 
-    return CompressOptions(enabled, method, profile, share, keep_tokens, seed)
+    most = None if max_bytes is None else parse_bytes(max_bytes, "--max-bytes")
+    gone = None if reduce is None else parse_reduction(reduce)
+    return CompressOptions(enabled, method, profile, share, keep_tokens, seed, most, gone)
+
+
+def parse_reduction(text: str) -> float:
+    """``0.95`` and ``95%`` as 0.95.
+
+    Raises:
+        UsageError: no number, or not in (0, 1).
+    """
+    hint = "Give the share of the bytes that goes, more than 0 and less than 1: --reduce 0.95 or --reduce 95%."
+    share = _fraction(text, "--reduce", hint)
+    if not 0 < share < 1:
+        raise UsageError(f"--reduce {text}: not a share between 0 and 1", hint)
+    return share
 
 
 def parse_share(text: str) -> float:
@@ -172,14 +209,18 @@ def parse_share(text: str) -> float:
         UsageError: no number, or not in (0, 1].
     """
     hint = "Give the share of the slots to keep, more than 0 and at most 1: --keep 0.2 or --keep 20%."
-    number, scale = (text[:-1], 100) if text.endswith("%") else (text, 1)
-    try:
-        share = float(number) / scale
-    except ValueError:
-        raise UsageError(f"--keep {text}: not a number", hint) from None
+    share = _fraction(text, "--keep", hint)
     if not 0 < share <= 1:
         raise UsageError(f"--keep {text}: not a share between 0 and 1", hint)
     return share
+
+
+def _fraction(text: str, flag: str, hint: str) -> float:
+    number, scale = (text[:-1], 100) if text.endswith("%") else (text, 1)
+    try:
+        return float(number) / scale
+    except ValueError:
+        raise UsageError(f"{flag} {text}: not a number", hint) from None
 
 
 def parse_bytes(text: str, flag: str) -> int:

@@ -9,6 +9,8 @@ def compress(
     output_file: o.Output,
     keep: o.Keep = None,
     keep_tokens: o.KeepTokens = None,
+    max_bytes: o.MaxBytes = None,
+    reduce: o.Reduce = None,
     method: o.Method = None,
     profile: o.Profile = None,
     kv_dtype: o.KvDtype = None,
@@ -25,7 +27,7 @@ def compress(
     """
     from flowmm import compress_file
 
-    compression = o.compress_options(keep, keep_tokens, method, profile, seed)
+    compression = o.compress_options(keep, keep_tokens, method, profile, seed, max_bytes=max_bytes, reduce=reduce)
     with output.progress_bar(wanted=not quiet) as progress:
         header = compress_file(
             source,

@@ -68,6 +68,8 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     else:
         yield f"method    {compression.method}, profile {compression.profile}, seed {compression.seed}"
         yield f"keep      {percent(compression.keep_asked)} asked, {percent(compression.keep_reached)} reached"
+        if compression.planned is not None:
+            yield f"planned   {compression.planned}"
     if made.scout is not None:
         scout, overlap = made.scout.model, percent(made.scout.overlap_mean)
         yield f"scout     {scout.id} (weights {scout.weights[:16]}), heads overlap by {overlap}"

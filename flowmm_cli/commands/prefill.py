@@ -61,6 +61,8 @@ def prefill(
     system: System = None,
     keep: o.Keep = None,
     keep_tokens: o.KeepTokens = None,
+    max_bytes: o.MaxBytes = None,
+    reduce: o.Reduce = None,
     no_compress: NoCompress = False,
     method: o.Method = None,
     scout: Scout = None,
@@ -84,7 +86,9 @@ def prefill(
     """Read documents once, write their compressed KV cache."""
     from flowmm import ReadOptions, prefill_file
 
-    compression = o.compress_options(keep, keep_tokens, method, profile, seed, enabled=not no_compress)
+    compression = o.compress_options(
+        keep, keep_tokens, method, profile, seed, max_bytes=max_bytes, reduce=reduce, enabled=not no_compress
+    )
     read = ReadOptions(pdf, pages, password, max_pixels, encoding, video_frames)
     notices = output.Notices(wanted=not quiet)
     with output.progress_bar(wanted=not quiet, on_work=notices.begin) as progress:

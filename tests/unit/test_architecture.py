@@ -19,7 +19,18 @@ LEVELS = {
     | {"pruning", "references", "refit", "scores", "withheld"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "chosen", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
-    5: {"bench", "calibrate", "contexts", "demo", "doctor", "lessons", "pipeline", "readings", "scouting"}
+    5: {
+        "bench",
+        "byte_planner",
+        "calibrate",
+        "contexts",
+        "demo",
+        "doctor",
+        "lessons",
+        "pipeline",
+        "readings",
+        "scouting",
+    }
     | {"selfcheck", "sessions"},
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}

@@ -39,7 +39,21 @@ def test_two_budgets_exclude_each_other(keep, keep_tokens, enabled, named):
         compress_options(keep, keep_tokens, None, None, 0, enabled=enabled)
 
 
+@pytest.mark.parametrize("size", ["max_bytes", "reduce"])
+def test_bytes_and_slots_exclude_each_other(size):
+    with pytest.raises(UsageError, match="exclude each other"):
+        compress_options("0.2", None, None, None, 0, **{size: "0.5"})
+
+
+@pytest.mark.parametrize("text", ["0", "1", "100%", "-5%", "nan"])
+def test_a_reduction_leaves_something_and_takes_something(text):
+    with pytest.raises(UsageError, match="not a share between 0 and 1"):
+        compress_options(None, None, None, None, 0, reduce=text)
+
+
 def test_one_budget_is_passed_on():
+    assert compress_options(None, None, None, None, 0, reduce="95%").reduce == 0.95
+    assert compress_options(None, None, None, None, 0, max_bytes="2MB").max_bytes == 2_000_000
     assert compress_options("25%", None, "snapkv", None, 3).keep == 0.25
     assert compress_options(None, 50, None, None, 0).keep_tokens == 50
     assert compress_options(None, None, None, None, 0, enabled=False).enabled is False

@@ -89,7 +89,7 @@ def plan_bytes(
         share = min(1.0, estimate) if inside else least if best is None else (most_under + least_over) / 2
     if best is None:
         raise UsageError(
-            f"{limit} bytes do not hold this context: {min(sizes)} are needed at least",
+            f"{limit} bytes do not hold this context: at least {min(sizes)} bytes are needed",
             "Allow more bytes, or fewer bits with --kv-dtype.",
         )
     return Planned(_told(best, name, limit, kv_dtype is not None, profile), name)

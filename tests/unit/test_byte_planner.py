@@ -58,5 +58,5 @@ def test_what_fits_as_it_is_keeps_every_slot(cache):
 
 
 def test_too_few_bytes_are_refused_with_what_is_needed(cache):
-    with pytest.raises(UsageError, match=r"^3000 bytes do not hold this context: \d+ are needed at least"):
+    with pytest.raises(UsageError, match=r"^3000 bytes do not hold this context: at least \d+ bytes are needed"):
         plan_bytes(cache, 3000, "bf16", PROFILE, compress_at(cache))

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from flowmm import FlowmmError
+from flowmm_cli.output import say
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports for a program ended by SIGPIPE
@@ -29,7 +30,7 @@ def guarded(call: Callable[[], Any]) -> int:
         if os.environ.get("FLOWMM_DEBUG"):
             traceback.print_exc()
         what, hint, code = describe(error)
-        print(f"{what}\n{hint}", file=sys.stderr)
+        say(f"{what}\n{hint}")
         return code
     return _interrupted() if result == INTERRUPTED else int(result or 0)
 

@@ -1,6 +1,7 @@
 """What goes where: results on stdout, everything else on stderr; sizes for people, raw numbers in JSON."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,11 +11,20 @@ from typing import Any
 SCHEMA_VERSION = 1
 NO_LIMIT = 1 << 30  # columns
 Progress = Callable[[str, int, int], None]
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """The text with what would steer a terminal spelled out, as JSON spells it.
+
+    Names in a file and answers to questions come from documents that may be anybody's.
+    """
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def say(text: str) -> None:
     """One notice on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text), file=sys.stderr, flush=True)
 
 
 class Notices:
@@ -41,7 +51,7 @@ class Notices:
 
 def put(text: str) -> None:
     """One result on stdout."""
-    print(text, flush=True)
+    print(harmless(text), flush=True)
 
 
 def put_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, indent: int | None = 2) -> None:

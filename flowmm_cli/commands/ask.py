@@ -101,7 +101,7 @@ def ask(
 
     def stream(text: str) -> None:
         notices.begin()
-        print(text, end="", flush=True)
+        print(output.harmless(text), end="", flush=True)
 
     answers = ask_file(
         file,

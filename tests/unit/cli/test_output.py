@@ -85,3 +85,22 @@ def test_the_work_begins_with_the_first_phase_after_reading_and_loading():
 )
 def test_ages_are_shown_in_whole_units(seconds, text):
     assert output.human_age(seconds) == text
+
+
+def test_what_would_steer_a_terminal_is_spelled_out(capsys):
+    output.put("a\x1b[31mred\x07 \u202efdp.exe\tb\nc\r")
+    assert capsys.readouterr().out == "a\\u001b[31mred\\u0007 \\u202efdp.exe\tb\nc\\u000d\n"
+    output.say("\x9b2J")
+    assert capsys.readouterr().err == "\\u009b2J\n"
+
+
+def test_letters_of_any_script_stay_as_they_are():
+    assert (
+        output.harmless("Größe 値段 \u05e9\u05dc\u05d5\u05dd 👩\u200d🔬 1\u00a0000")
+        == "Größe 値段 \u05e9\u05dc\u05d5\u05dd 👩\u200d🔬 1\u00a0000"
+    )
+
+
+def test_json_is_read_back_as_it_was(capsys):
+    output.put_json({"name": "\x7f\u202e\x1b\n"})
+    assert json.loads(capsys.readouterr().out)["name"] == "\x7f\u202e\x1b\n"

@@ -1,4 +1,4 @@
-"""Choose slots and bits together, so that a file has at most so many bytes.
+"""Compress to a share of the slots, or choose slots and bits together so that a file has at most so many bytes.
 
 More slots of fewer bits beat fewer slots of 16 (arXiv 2412.12706), but only up to a point; where that point lies is a
 table of the model's profile.
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from flowmm.compress import compress
 from flowmm.context import ContextCache
 from flowmm.errors import UsageError
-from flowmm.profiles import ModelProfile
+from flowmm.packing import PACKINGS
+from flowmm.plan import CompressOptions, Progress
+from flowmm.profiles import Method, ModelProfile
 from flowmm.store import file_bytes, stored_bytes, stored_dtype
 
 RESERVE = 2048  # bytes of the header for what is known only later: the probe, seconds, memory
@@ -20,6 +23,35 @@ _CLOSE = 0.99  # of what is allowed
 _BACK = 0.998  # how far below the estimate the next share is, so that it fits more often than not
 
 CompressAt = Callable[[float, str], ContextCache]  # share of the slots, precision
+
+
+def compressed(
+    cache: ContextCache,
+    method: Method,
+    profile: ModelProfile,
+    options: CompressOptions,
+    kv_dtype: str | None,
+    progress: Progress,
+) -> tuple[ContextCache, str]:
+    """The small cache, and the precision that it is to be stored in."""
+
+    def at(keep: float | None, name: str) -> ContextCache:
+        return compress(
+            cache,
+            method,
+            profile=profile,
+            keep=keep,
+            keep_tokens=options.keep_tokens,
+            seed=options.seed,
+            packing=PACKINGS[name],
+            progress=lambda done, total: progress("compress", done, total),
+        )
+
+    if not options.limited:
+        name = stored_dtype(cache, kv_dtype)
+        return at(options.keep, name), name
+    planned = plan_bytes(cache, limit_of(cache, options.max_bytes, options.reduce), kv_dtype, profile, at)
+    return planned.cache, planned.kv_dtype
 
 
 @dataclass(frozen=True)

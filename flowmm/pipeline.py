@@ -14,11 +14,9 @@ from flowmm.header import Header, read_header
 from flowmm.header import verify as verify_checksums
 from flowmm.hf.hub import READER
 from flowmm.inputs.options import ReadOptions
-from flowmm.packing import PACKINGS
 from flowmm.plan import Clock, Plan
 from flowmm.plan import CompressOptions as CompressOptions
 from flowmm.plan import Progress as Progress
-from flowmm.profiles import Method, ModelProfile
 from flowmm.records import Answer, Generation, ModelOptions, Part
 
 if TYPE_CHECKING:
@@ -96,6 +94,7 @@ def prefill_file(
     clock.lap("read")
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
+    from flowmm.byte_planner import compressed
     from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
     from flowmm.observe.gate_file import gate_of
 
@@ -120,7 +119,7 @@ def prefill_file(
     clock.seconds |= cache.provenance.seconds
     clock.skip()
     if plan.method is not None:
-        cache, kv_dtype = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+        cache, kv_dtype = compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
     return _written(cache, output, kv_dtype, force, provenance, clock)
@@ -138,6 +137,7 @@ def compress_file(
 ) -> Header:
     """Make a small file from a full one, without the documents and without the model; as :func:`prefill_file`."""
     from flowmm.atomic import check_target
+    from flowmm.byte_planner import compressed
     from flowmm.store import load
 
     check_target(output, force=force)
@@ -152,7 +152,7 @@ def compress_file(
     clock.progress("read", 0, 1)
     cache = load(source)
     clock.lap("read")
-    small, kv_dtype = _compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+    small, kv_dtype = compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
     clock.lap("compress")
     seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
     small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
@@ -252,39 +252,6 @@ def _scouted(
     )
     clock.lap("scout")
     return scouted
-
-
-def _compressed(
-    cache: ContextCache,
-    method: Method,
-    profile: ModelProfile,
-    options: CompressOptions,
-    kv_dtype: str | None,
-    progress: Progress,
-) -> tuple[ContextCache, str]:
-    """The small cache, and the precision that it is to be stored in."""
-    from flowmm.byte_planner import limit_of, plan_bytes
-    from flowmm.compress import compress
-    from flowmm.store import stored_dtype
-
-    def at(keep: float | None, name: str) -> ContextCache:
-        return compress(
-            cache,
-            method,
-            profile=profile,
-            keep=keep,
-            keep_tokens=options.keep_tokens,
-            seed=options.seed,
-            packing=PACKINGS[name],
-            progress=lambda done, total: progress("compress", done, total),
-        )
-
-    if not options.limited:
-        name = stored_dtype(cache, kv_dtype)
-        return at(options.keep, name), name
-    limit = limit_of(cache, options.max_bytes, options.reduce)
-    planned = plan_bytes(cache, limit, kv_dtype, profile, at)
-    return planned.cache, planned.kv_dtype
 
 
 def _finished(

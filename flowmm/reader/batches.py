@@ -13,6 +13,7 @@ from flowmm.reader.pages import CELL
 from flowmm.reader.tokens import END
 
 KEY_LETTERS = 12
+NAME_LETTERS = 2 * KEY_LETTERS  # of a key, and of the column that a value stands in
 VALUE_LETTERS = 8
 LETTER_CLASSES = 28  # none, a-z, space
 VALUE_CLASSES = 37  # none, A-Z, 0-9
@@ -35,7 +36,7 @@ class Batch:
         question: ``[A]`` the question that an answer token belongs to.
         asked: the questions, context by context.
         named: ``[N]`` flat indices of tokens from which a key should be known, image cells last.
-        names: ``[N, KEY_LETTERS]`` the letters of that key.
+        names: ``[N, NAME_LETTERS]`` the letters of that key and of its column.
         cells: ``[M]`` indices into ``pads`` of the cells that show a value.
         values: ``[M, VALUE_LETTERS]`` the letters of that value.
         look_from: ``[B, Q]`` places that predict a character of a value, -1 where there are fewer.
@@ -69,6 +70,11 @@ def key_letters(key: str) -> list[int]:
     """The letters of a key as classes, cut or filled up to ``KEY_LETTERS``."""
     letters = [27 if c == " " else ord(c) - 96 for c in key.lower()[:KEY_LETTERS]]
     return letters + [0] * (KEY_LETTERS - len(letters))
+
+
+def name_letters(key: str, column: str) -> list[int]:
+    """The letters of a key and of the column of its value; two cells of a table's row differ in nothing else."""
+    return key_letters(key) + key_letters(column)
 
 
 def value_letters(value: str) -> list[int]:
@@ -117,12 +123,12 @@ def _names(contexts: Sequence[Context], width: int) -> tuple[Ints, Ints, Ints, I
     text, cells = [], []
     for b, context in enumerate(contexts):
         for asked in context.asked:
-            letters = key_letters(asked.key)
+            letters = name_letters(asked.key, asked.column)
             if asked.key:
                 text += [(b * width + p - 1, letters) for p in range(asked.first, asked.last)]
             text += [(b * width + p, letters) for p in asked.hop]
         for fact, page, places in zip(context.facts, context.on_page, context.places, strict=True):
-            letters, value = key_letters(fact.key), value_letters(fact.value)
+            letters, value = name_letters(fact.key, fact.column), value_letters(fact.value)
             if page:
                 cells += [(b * width + p, letters, value) for p in dict.fromkeys(places) if p >= 0]
             else:

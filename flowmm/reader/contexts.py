@@ -28,6 +28,7 @@ class Asked:
     first: int  # index of the first answer token
     last: int  # index of the end token after the answer
     hop: tuple[int, ...] = ()  # tokens of the statement that leads to the fact
+    column: str = "code"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class _Asking:
     kind: str
     fact: int | None = None
     link: int | None = None
+    column: str = "code"
 
 
 def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], list[str]]:
@@ -99,20 +101,22 @@ def _questions(
     """The questions, those for all keys aside, in random order."""
     direct = [i for i, kind in enumerate(kinds) if kind != LINKED]
     chosen = rng.sample(direct, min(len(direct), layout.questions))
-    asked = [_Asking(facts[i].question, facts[i].key, facts[i].value, kinds[i], i) for i in chosen]
+    asked = [
+        _Asking(facts[i].question, facts[i].key, facts[i].value, kinds[i], i, column=facts[i].column) for i in chosen
+    ]
     asked += [
         _Asking(link.question, link.subject, facts[i].value, LINKED, i, number)
         for number, (link, i) in enumerate(links)
     ]
     for key in spare:
-        fact, kind = Fact(key, language.ABSENT), rng.choice(kinds)
+        kind, column = rng.choice(kinds), "code"
         if links and rng.random() < 0.5:
             question = Link(key, "", links[0][0].badge).question
-        elif kind == TABLE:
-            question = Fact(key, "", rng.choice([f.column for f in facts if f.column != "code"])).question
         else:
-            question = fact.question
-        asked.append(_Asking(question, key, language.ABSENT, ABSENT))
+            if kind == TABLE:
+                column = rng.choice([fact.column for fact in facts if fact.column != "code"])
+            question = Fact(key, "", column).question
+        asked.append(_Asking(question, key, language.ABSENT, ABSENT, column=column))
     if layout.count and LINKED in kinds:
         colour = rng.choice(facts).key
         number = sum(fact.key == colour for fact in facts)
@@ -202,6 +206,7 @@ def _tokenize(
             bisect_left(starts, first),
             bisect_left(starts, last),
             () if one.link is None else hops[one.link],
+            one.column,
         )
         for one, (first, last) in zip(asking, spans, strict=True)
     )

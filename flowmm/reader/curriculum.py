@@ -29,8 +29,8 @@ STAGES: dict[str, dict[str, float]] = {
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
     "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "linked": 0.12, "tables": 0.08},
-    "wider": {"text": 0.08, READING: 0.22, "pages": 0.1, "mixed": 0.12, "papers": 0.08, "linked": 0.25}
-    | {"tables": 0.1, "prompts": 0.05},
+    "wider": {"text": 0.1, READING: 0.2, "pages": 0.1, "mixed": 0.16, "papers": 0.06, "linked": 0.2}
+    | {"tables": 0.14, "prompts": 0.04},
 }
 
 

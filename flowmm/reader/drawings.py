@@ -53,11 +53,14 @@ def draw_badges(rng: Random, style: PageStyle, badges: Sequence[tuple[str, str]]
     lines = [Line(code, x, y) for (_, code), (x, y) in zip(badges, placed, strict=True)]
     gray = sheet.draw(face, size, lines, width, height).astype(np.float32)[..., None] / 255
     paper = np.full((height, width, 3), rng.choice((255, 255, 246, 236)), np.float32)
-    ink = np.zeros_like(paper)
+    ink, edge = np.zeros_like(paper), rng.choice((None, 40, 90))
     for (colour, code), (x, y) in zip(badges, placed, strict=True):
         right = x + _width(face, size, code) + _PADDING
         box = (slice(max(0, int(y - size * 0.8 - _PADDING)), int(y + size * 0.1 + _PADDING)),)
         area = (*box, slice(max(0, int(x - _PADDING)), int(right)))
+        if edge is not None:
+            paper[area[0], max(0, area[1].start - 1) : area[1].stop + 1] = edge
+            paper[max(0, area[0].start - 1) : area[0].stop + 1, area[1]] = edge
         paper[area] = [min(255, max(0, part + rng.randint(-12, 12))) for part in COLOURS[colour]]
         ink[area] = 255 if colour in _DARK else 0
     pixels = (paper * gray + ink * (1 - gray)).clip(0, 255).astype(np.uint8)

@@ -115,6 +115,12 @@ def trained() -> tuple[Face, ...]:
 
 
 @cache
+def slanted() -> tuple[Face, ...]:
+    """The slanted ones among the faces of the training."""
+    return tuple(face for face in trained() if "Italic" in face.name or "Oblique" in face.name)
+
+
+@cache
 def held_out() -> tuple[Face, ...]:
     """Faces that no training page uses."""
     return tuple(_faces(_HELD_OUT))

@@ -13,7 +13,7 @@ Level = Callable[[Random], Layout]
 _COMMON = (fonts.BUILT_IN,) * 3 + fonts.standard()[1:3]  # the built-in face, Helvetica, Times
 
 
-def _style(level: int) -> PageStyle:
+def _style(rng: Random, level: int) -> PageStyle:
     if level == 0:
         return PageStyle(
             (fonts.BUILT_IN,), (20, 23), (28, 28), anywhere=False, tinted=False, rescaled=False, blurred=0, grainy=0
@@ -21,9 +21,15 @@ def _style(level: int) -> PageStyle:
     if level == 1:
         return PageStyle(_COMMON, (19, 25), (26, 44), tinted=False, blurred=0, grainy=0)
     if level == 2:
-        return PageStyle(_COMMON + fonts.standard(), (17, 26), (26, 48))
-    # The faces that need no file come up in half of the pages: the samples are drawn in them.
-    return PageStyle(_COMMON * 2 + fonts.standard() * 2 + fonts.trained())
+        return PageStyle(_half_slanted(_COMMON + fonts.standard()), (18, 26), (26, 48))
+    faces = _half_slanted(_COMMON + fonts.standard() + fonts.trained())
+    return PageStyle(faces, sizes=(14, 28) if rng.random() < 0.25 else (18, 25))
+
+
+def _half_slanted(faces: tuple[fonts.Face, ...]) -> tuple[fonts.Face, ...]:
+    """``faces`` and about as many slanted ones, which are fewer and harder to read."""
+    slanted = fonts.slanted()
+    return faces + slanted * round(len(faces) / max(1, len(slanted)))
 
 
 def _grid(rng: Random, low: int, high: int, cells: int) -> tuple[int, int]:
@@ -88,14 +94,14 @@ def _page_level(rng: Random, pages: int, style: int) -> Layout:
     rows, columns = _grid(rng, 9, 19, 250)
     segments = tuple(_crowd(rng, rows) for _ in range(pages))
     questions = min(8, sum(segment.facts for segment in segments) // 2)
-    return _varied(rng, Layout(segments, questions, 1, rows=rows, columns=columns, style=_style(style)))
+    return _varied(rng, Layout(segments, questions, 1, rows=rows, columns=columns, style=_style(rng, style)))
 
 
 def page_levels() -> list[Level]:
     """Facts on pages."""
     return [
-        lambda rng: Layout((_page(4),), 2, plain=True, longest=8, rows=6, columns=9, style=_style(0)),
-        lambda rng: Layout((_page(5),), 2, plain=True, rows=7, columns=9, style=_style(1)),
+        lambda rng: Layout((_page(4),), 2, plain=True, longest=8, rows=6, columns=9, style=_style(rng, 0)),
+        lambda rng: Layout((_page(5),), 2, plain=True, rows=7, columns=9, style=_style(rng, 1)),
         lambda rng: _page_level(rng, 1, 2),
         lambda rng: _page_level(rng, 2, 2),
         lambda rng: _page_level(rng, rng.randint(2, 4), 2),
@@ -109,13 +115,13 @@ def _mixed_level(rng: Random, pages: int, texts: int, style: int) -> Layout:
     parts += [Segment(rng.randint(3, 10), rng.randint(2, 16)) for _ in range(texts)]
     segments = _shuffled(rng, *parts)
     questions = min(8, sum(segment.facts for segment in segments) // 2)
-    return _varied(rng, Layout(segments, questions, 1, rows=rows, columns=columns, style=_style(style)))
+    return _varied(rng, Layout(segments, questions, 1, rows=rows, columns=columns, style=_style(rng, style)))
 
 
 def mixed_levels() -> list[Level]:
     """Facts on pages and in text."""
     return [
-        lambda rng: Layout(_shuffled(rng, Segment(4, 1), _page(4)), 4, rows=7, columns=9, style=_style(1)),
+        lambda rng: Layout(_shuffled(rng, Segment(4, 1), _page(4)), 4, rows=7, columns=9, style=_style(rng, 1)),
         lambda rng: _mixed_level(rng, 1, 1, 2),
         lambda rng: _mixed_level(rng, 2, 2, 2),
         lambda rng: _mixed_level(rng, rng.randint(2, 4), rng.randint(1, 4), 2),
@@ -132,7 +138,7 @@ def _lengthy(rng: Random) -> Layout:
     parts += [Segment(rng.randint(*facts), rng.randint(4, 40)) for _ in range(rng.randint(1, 4))]
     segments = _shuffled(rng, *parts)
     questions = min(8, sum(segment.facts for segment in segments) // 2)
-    layout = Layout(segments, questions, 2, rows=rows, columns=columns, style=_style(3), strange=0.3)
+    layout = Layout(segments, questions, 2, rows=rows, columns=columns, style=_style(rng, 3), strange=0.3)
     return replace(_varied(rng, layout), near=rng.choice((0.0, 0.2, 0.5)))
 
 
@@ -140,7 +146,7 @@ def _reading_level(rng: Random, style: int) -> Layout:
     """A strip of a page: hardly a cell is empty, and attention among so few is cheap."""
     rows, lines = rng.choice(((3, 2), (4, 3), (5, 4)))
     facts = rng.randint(1, lines)
-    columns, drawn = rng.randint(10, 14), _style(style)
+    columns, drawn = rng.randint(10, 14), _style(rng, style)
     if rng.random() < 0.6:
         drawn = replace(drawn, sizes=(18, 26))  # a narrow strip makes print smaller anyway
     return _varied(rng, Layout((_page(facts, lines - facts),), 0, rows=rows, columns=columns, style=drawn))
@@ -154,14 +160,14 @@ def _drawing_level(rng: Random, style: int) -> Layout:
     else:
         lines, values = rng.choice(((2, 2), (3, 2), (3, 3)))
         segment, rows = Segment(lines * values, page=True, values=values), lines + 2
-    layout = Layout((segment,), 0, longest=6, rows=rows, columns=rng.randint(11, 14), style=_style(style))
+    layout = Layout((segment,), 0, longest=6, rows=rows, columns=rng.randint(11, 14), style=_style(rng, style))
     return replace(layout, plain=rng.random() < 0.2)
 
 
 def reading_levels() -> list[Level]:
     """Strips of pages and drawings, of which nothing is asked."""
     return [
-        lambda rng: Layout((_page(5, 1),), 0, plain=True, rows=8, columns=8, style=_style(0)),
+        lambda rng: Layout((_page(5, 1),), 0, plain=True, rows=8, columns=8, style=_style(rng, 0)),
         lambda rng: _reading_level(rng, 1),
         lambda rng: _reading_level(rng, 2),
         lambda rng: (_reading_level if rng.random() < 0.7 else _drawing_level)(rng, 3),
@@ -199,7 +205,7 @@ def _badges(rng: Random, badges: int, style: int) -> Layout:
     texts = [Segment(rng.randint(1, 4), rng.randint(0, 5)) for _ in range(rng.randint(1, 2))]
     segments = _shuffled(rng, *texts, Segment(badges, page=True, badges=True))
     rows, columns = rng.randint(4, 7), rng.randint(8, 12)
-    return Layout(segments, 1, 1, links=max(1, badges * 2 // 3), rows=rows, columns=columns, style=_style(style))
+    return Layout(segments, 1, 1, links=max(1, badges * 2 // 3), rows=rows, columns=columns, style=_style(rng, style))
 
 
 def _chain(rng: Random, facts: int, fillers: int) -> Layout:
@@ -214,7 +220,7 @@ def _pictured_chain(rng: Random, pages: int, texts: int, style: int) -> Layout:
     parts = [_crowd(rng, rows - 3, (2, 2 + style), 3 * style - 3) for _ in range(pages)]  # two lines stay for links
     parts += [Segment(rng.randint(2, 2 + 2 * style), rng.randint(0, 5 * style)) for _ in range(texts)]
     layout = Layout(_shuffled(rng, *parts), 1, 1, links=min(6, 2 * pages + 2 * texts), pictured=0.6, longest=6)
-    return replace(layout, rows=rows, columns=columns, style=_style(style), plain=rng.random() < 0.3)
+    return replace(layout, rows=rows, columns=columns, style=_style(rng, style), plain=rng.random() < 0.3)
 
 
 def _boards(rng: Random) -> Layout:
@@ -223,7 +229,7 @@ def _boards(rng: Random) -> Layout:
     texts = [Segment(rng.randint(0, 5), rng.randint(4, 30)) for _ in range(rng.randint(1, 3))]
     segments = _shuffled(rng, *texts, *(Segment(badges, page=True, badges=True) for badges in dealt))
     rows, columns = rng.randint(5, 8), rng.randint(8, 13)
-    layout = Layout(segments, 1, 1, links=min(8, sum(dealt)), rows=rows, columns=columns, style=_style(3))
+    layout = Layout(segments, 1, 1, links=min(8, sum(dealt)), rows=rows, columns=columns, style=_style(rng, 3))
     return replace(layout, strange=0.3)
 
 
@@ -261,7 +267,7 @@ def _table(rng: Random, lines: int, values: int, style: int) -> Layout:
     longest = 6 if values > 2 else 8
     questions = min(8, (lines * values) // 2)
     layout = Layout(_shuffled(rng, *segments), questions, 1, longest=longest, rows=rows, columns=columns)
-    return replace(layout, style=_style(style), plain=rng.random() < 0.4)
+    return replace(layout, style=_style(rng, style), plain=rng.random() < 0.4)
 
 
 def table_levels() -> list[Level]:
@@ -281,7 +287,9 @@ def _tables(rng: Random, tables: int, lines: int, values: int) -> Layout:
     texts = [Segment(rng.randint(0, 3), rng.randint(4, 30)) for _ in range(rng.randint(1, 2))]
     rows, columns = rng.randint(lines + 2, lines + 4), rng.randint(9 + values, 12 + values)
     asked = min(8, tables * lines * values // 2)
-    layout = Layout(_shuffled(rng, *drawn, *texts), asked, 2, longest=6, rows=rows, columns=columns, style=_style(3))
+    layout = Layout(
+        _shuffled(rng, *drawn, *texts), asked, 2, longest=6, rows=rows, columns=columns, style=_style(rng, 3)
+    )
     return replace(layout, plain=rng.random() < 0.2, strange=0.3)
 
 
@@ -293,7 +301,7 @@ def prompt_levels() -> list[Level]:
         if rng.random() < 0.3:
             badges = tuple(Segment(min(12, 1 + facts), page=True, badges=True) for _ in range(rng.randint(1, 2)))
             rows, columns = rng.randint(7, 10), rng.randint(10, 13)
-            return Layout(badges, 0, count=True, rows=rows, columns=columns, style=_style(2))
+            return Layout(badges, 0, count=True, rows=rows, columns=columns, style=_style(rng, 2))
         return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, count=True, listed=True, longest=7)
 
     return [lambda rng: draw(rng, 4), lambda rng: draw(rng, 8), lambda rng: draw(rng, 16)]

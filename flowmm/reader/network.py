@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from flowmm.hf.reader_model import Architecture, build, vision_rotation
 from flowmm.reader import forward
 from flowmm.reader.batches import (
-    KEY_LETTERS,
     LETTER_CLASSES,
+    NAME_LETTERS,
     VALUE_CLASSES,
     VALUE_LETTERS,
     Batch,
@@ -55,9 +55,9 @@ class Trainee(nn.Module):
         super().__init__()
         self.model = build(size, seed)
         self.characters = nn.Linear(size.hidden, LINES * SLOTS * len(CHARACTERS))
-        self.cell_name = nn.Linear(size.hidden, KEY_LETTERS * LETTER_CLASSES)
+        self.cell_name = nn.Linear(size.hidden, NAME_LETTERS * LETTER_CLASSES)
         self.cell_value = nn.Linear(size.hidden, VALUE_LETTERS * VALUE_CLASSES)
-        self.name = nn.Linear(size.hidden, KEY_LETTERS * LETTER_CLASSES)
+        self.name = nn.Linear(size.hidden, NAME_LETTERS * LETTER_CLASSES)
 
     @property
     def device(self) -> torch.device:

@@ -1,8 +1,9 @@
-"""Answer questions over a stored context: the decode loop, for one question or a batch side by side."""
+"""Answer questions over a stored context: the decode loop, for one question or many side by side."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -10,12 +11,17 @@ import torch
 from flowmm.context import ContextCache
 from flowmm.decode import stored_decode
 from flowmm.errors import UsageError
-from flowmm.hf.decoding import Decoder, Sampler, TextStream, end_tokens
+from flowmm.hf.asked import Asked
+from flowmm.hf.attention import attention_of
+from flowmm.hf.decoding import Decoder, Sampler, end_tokens
 from flowmm.hf.loading import LoadedModel
-from flowmm.hf.prompt import question_ids
 from flowmm.hf.recycling import RecyclingTail
+from flowmm.hf.room import batch_that_fits
 from flowmm.hf.tail import GrowingTail, Tail
 from flowmm.records import Answer, Generation
+
+OnText = Callable[[int, str], None]
+_GROUP = 8  # questions enter once this share of the batch is free: reading one costs as much as reading a few
 
 
 def answer(
@@ -24,9 +30,9 @@ def answer(
     loaded: LoadedModel,
     settings: Generation,
     *,
-    on_text: Callable[[int, str], None] | None = None,
+    on_text: OnText | None = None,
 ) -> list[Answer]:
-    """Answer one batch of questions. The cache is read, never changed.
+    """Answer questions, all of them side by side. The cache is read, never changed.
 
     Args:
         cache: the context, :func:`flowmm.hf.decoding.placed` for the model.
@@ -43,40 +49,23 @@ def answer(
         CorruptFileError: the method in the context says nothing clear about decoding.
     """
     check_generation(settings)
-    began = time.perf_counter()
-    rows = [_Row(index, question, loaded, settings) for index, question in enumerate(questions)]
-    lengths = [len(row.prompt) for row in rows]
-    capacity = max(lengths) + settings.max_new_tokens
-    decoder = Decoder(loaded, cache, len(rows), capacity, tail=_tail(cache, lengths, capacity))
-    logits = _feed_questions(decoder, [row.prompt for row in rows])
-    sampler = Sampler(settings, range(len(rows)), logits.device)
-    ends = end_tokens(loaded)
-    first_token = None
-    for step in range(settings.max_new_tokens):
-        tokens = sampler(logits)
-        first_token = first_token or time.perf_counter()
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            text = row.take(token, ends)
-            if text and on_text is not None:
-                on_text(row.index, text)
-        if all(row.finished for row in rows) or step + 1 == settings.max_new_tokens:
-            break
-        logits = decoder.feed(tokens[:, None], torch.ones(len(rows), 1, dtype=torch.bool))
-    ended = time.perf_counter()
-    seconds = {"first_token": (first_token or ended) - began, "total": ended - began}
-    for row in rows:
-        text = row.close()
-        if text and on_text is not None:
-            on_text(row.index, text)
-    return [row.answer(cache.num_tokens, seconds) for row in rows]
+    return list(_in_order(cache, _rows(questions, loaded, settings), loaded, settings, len(questions), on_text))
 
 
 def answer_all(
     cache: ContextCache, questions: Sequence[str], loaded: LoadedModel, settings: Generation
 ) -> Iterator[Answer]:
-    """Answer any number of questions, ``settings.batch`` at a time, in order."""
-    for start in range(0, len(questions), settings.batch):
-        yield from answer(cache, questions[start : start + settings.batch], loaded, settings)
+    """Answer any number of questions, in order: ``settings.batch`` side by side, or as many as memory holds.
+
+    Whenever answers end, the next questions take their places.
+    """
+    check_generation(settings)
+    rows = _rows(questions, loaded, settings)
+    if not rows:
+        return
+    longest = max(len(row.prompt) for row in rows)
+    batch = settings.batch or batch_that_fits(cache, loaded.model, longest, settings.max_new_tokens)
+    yield from _in_order(cache, rows, loaded, settings, min(batch, len(rows)), None)
 
 
 def check_generation(settings: Generation) -> None:
@@ -86,11 +75,96 @@ def check_generation(settings: Generation) -> None:
         f"--temperature {settings.temperature}: is negative": settings.temperature < 0,
         f"--top-p {settings.top_p}: is not in (0, 1]": not 0 < settings.top_p <= 1,
         f"--top-k {settings.top_k}: is negative": settings.top_k < 0,
-        f"--batch {settings.batch}: is less than 1": settings.batch < 1,
+        f"--batch {settings.batch}: is less than 1": settings.batch is not None and settings.batch < 1,
     }
     for problem, found in problems.items():
         if found:
             raise UsageError(problem, "See flowmm ask --help for what it takes.")
+
+
+def _rows(questions: Sequence[str], loaded: LoadedModel, settings: Generation) -> list[Asked]:
+    return [Asked(index, question, loaded, settings) for index, question in enumerate(questions)]
+
+
+def _in_order(
+    cache: ContextCache,
+    rows: Sequence[Asked],
+    loaded: LoadedModel,
+    settings: Generation,
+    size: int,
+    on_text: OnText | None,
+) -> Iterator[Answer]:
+    """Answers in the order of the questions, each as soon as it and all before it are there."""
+    waiting, ended, due = deque(rows), dict[int, Asked](), 0
+    batch = _Batch(cache, loaded, settings, size, max((len(row.prompt) for row in rows), default=0), on_text)
+    while waiting or batch.active:
+        room = size - len(batch.active)
+        if waiting and room >= max(1, size // _GROUP):
+            batch.enter([waiting.popleft() for _ in range(min(room, len(waiting)))])
+        ended |= {row.index: row for row in batch.advance()}
+        while due in ended:
+            yield ended.pop(due).answer(cache.num_tokens)
+            due += 1
+
+
+class _Batch:
+    """Questions side by side. Those that are being answered have the first rows of the decoder."""
+
+    def __init__(
+        self,
+        cache: ContextCache,
+        loaded: LoadedModel,
+        settings: Generation,
+        size: int,
+        longest: int,
+        on_text: OnText | None,
+    ) -> None:
+        capacity = longest + settings.max_new_tokens
+        self._loaded, self._longest, self._on_text = loaded, settings.max_new_tokens, on_text
+        self._decoder = Decoder(loaded, cache, size, capacity, tail=_tail(cache, [longest] * size, capacity))
+        self._sampler = Sampler(settings, loaded.model.get_input_embeddings().weight.device)
+        self._ends = end_tokens(loaded)
+        self._logits = torch.zeros(0)  # [B, V] behind the last token of each question
+        self.active: list[Asked] = []
+
+    def enter(self, rows: Sequence[Asked]) -> None:
+        """Read new questions."""
+        began = time.perf_counter()
+        for row in rows:
+            row.began = began
+        taken = slice(len(self.active), len(self.active) + len(rows))
+        logits = _feed_questions(self._decoder, [row.prompt for row in rows], taken)
+        self._logits = torch.cat([self._logits, logits]) if self.active else logits
+        self.active += rows
+
+    def advance(self) -> list[Asked]:
+        """Write a token of each answer, until at least one has ended; returns those that have, which leave."""
+        ended: list[Asked] = []
+        with attention_of(self._loaded.model):
+            while self.active and not ended:
+                tokens = self._sampler(self._logits, [row.index for row in self.active])
+                for row, token in zip(self.active, tokens.tolist(), strict=True):
+                    self._tell(row, row.take(token, self._ends))
+                for place in reversed(range(len(self.active))):
+                    if self.active[place].ended(self._longest):
+                        ended.append(self._leave(place, tokens))
+                if self.active:
+                    self._logits = self._decoder.step(tokens[: len(self.active)])
+        return ended
+
+    def _leave(self, place: int, tokens: torch.Tensor) -> Asked:
+        """Take a question out; the last one gets its row."""
+        row, last = self.active[place], self.active.pop()
+        if last is not row:
+            self.active[place] = last
+            self._decoder.move(len(self.active), place)
+            tokens[place] = tokens[len(self.active)]
+        self._tell(row, row.close())
+        return row
+
+    def _tell(self, row: Asked, text: str) -> None:
+        if text and self._on_text is not None:
+            self._on_text(row.index, text)
 
 
 def _tail(cache: ContextCache, lengths: Sequence[int], capacity: int) -> Tail:
@@ -102,11 +176,15 @@ def _tail(cache: ContextCache, lengths: Sequence[int], capacity: int) -> Tail:
     return RecyclingTail(lengths, capacity, decode)
 
 
-def _feed_questions(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+def _feed_questions(
+    decoder: Decoder, prompts: Sequence[Sequence[int]], rows: slice | None = None
+) -> torch.Tensor:
     """Right-pad and feed all but the last tokens, then the last ones as one column: ``[B, V]`` logits behind them.
 
     So the head runs on one token per question, wherever each question ends.
     """
+    rows = slice(0, len(prompts)) if rows is None else rows
+    decoder.enter(rows, [len(prompt) for prompt in prompts])
     longest = max(len(prompt) for prompt in prompts) - 1
     if longest > 0:
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts])
@@ -114,49 +192,6 @@ def _feed_questions(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> torch
         token_ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
         for row, prompt in enumerate(prompts):
             token_ids[row, : len(prompt) - 1] = torch.tensor(prompt[:-1], dtype=torch.int64)
-        decoder.feed(token_ids, real)
+        decoder.feed(token_ids, real, rows)
     last = torch.tensor([[prompt[-1]] for prompt in prompts])
-    return decoder.feed(last, torch.ones_like(last, dtype=torch.bool))
-
-
-class _Row:
-    """One question of a batch and what has come out for it so far."""
-
-    def __init__(self, index: int, question: str, loaded: LoadedModel, settings: Generation) -> None:
-        self.index, self.question = index, question
-        self.prompt = question_ids(question, loaded)
-        self.finished = ""
-        self._stream = TextStream(loaded, settings.stop)
-        self._tokens: list[int] = []
-        self._text = ""
-
-    def take(self, token: int, ends: frozenset[int]) -> str:
-        """Take in a token; new text, if any. A finished row takes nothing."""
-        if self.finished:
-            return ""
-        if token in ends:
-            self.finished = "stop"
-            return ""
-        self._tokens.append(token)
-        text = self._stream.push(token)
-        self._text += text
-        if self._stream.stopped:
-            self.finished = "stop"
-        return text
-
-    def close(self) -> str:
-        """The text still held back at the end."""
-        rest = self._stream.flush()
-        self._text += rest
-        return rest
-
-    def answer(self, tokens_reused: int, seconds: dict[str, float]) -> Answer:
-        return Answer(
-            question=self.question,
-            text=self._text.strip(),
-            token_ids=tuple(self._tokens),
-            finished=self.finished or "length",
-            tokens_reused=tokens_reused,
-            tokens_prefilled=len(self.prompt),
-            seconds=seconds,
-        )
+    return decoder.feed(last, torch.ones_like(last, dtype=torch.bool), rows)

@@ -225,7 +225,7 @@ class Generation:
     top_k: int = 0  # 0: all tokens
     seed: int = 0
     stop: tuple[str, ...] = ()
-    batch: int = 16  # questions decoded side by side
+    batch: int | None = None  # questions decoded side by side; None: what fits into memory
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,9 @@ def attention_of(model: Any) -> Iterator[None]:
     AttentionInterface.register(NAME, _dispatch)
     decoder = model.get_decoder()
     before = decoder.config._attn_implementation
+    if before == NAME:  # somebody around this call has done so, and will restore it
+        yield
+        return
     decoder.set_attn_implementation(NAME)
     try:
         yield
@@ -113,3 +116,35 @@ def join(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
     (out_a, sum_a), (out_b, sum_b) = first, second
     total = torch.logaddexp(sum_a, sum_b)[..., None]
     return out_a * (sum_a[..., None] - total).exp() + out_b * (sum_b[..., None] - total).exp()
+
+
+def shared_attention(
+    query: Tensor, shared: tuple[Tensor, Tensor, Tensor], own: tuple[Tensor, Tensor, Tensor], scale: float
+) -> Tensor:
+    """Attention of a batch over slots that all of it shares and slots of each member's own, under one softmax.
+
+    The shared slots are read once: the queries of all members are the rows of one product. All logits are in memory
+    at once, so this is for few queries.
+
+    Args:
+        query: ``[B, H_kv, G * n, D]``.
+        shared: keys ``[H_kv, S, D]``, values, bias ``[1 or H_kv, 1 or B * G * n, 1 or S]`` float32.
+        own: keys ``[B, H_kv, W, D]``, values, bias ``[1 or B, 1 or H_kv, 1 or G * n, 1 or W]`` float32.
+        scale: what q.k is multiplied with.
+
+    Returns:
+        ``[B, H_kv, G * n, D]``.
+    """
+    batch, num_kv, rows, size = query.shape
+    keys, values, bias = shared
+    own_keys, own_values, own_bias = own
+    stacked = query.transpose(0, 1).reshape(num_kv, batch * rows, size)
+    over_shared = torch.add(bias, stacked @ keys.mT, alpha=scale).view(num_kv, batch, rows, -1)
+    products = torch.bmm(query.reshape(batch * num_kv, rows, size), own_keys.flatten(0, 1).mT)
+    over_own = torch.add(own_bias, products.view(batch, num_kv, rows, -1), alpha=scale)
+    weights = torch.cat([over_shared, over_own.transpose(0, 1)], -1).softmax(-1).to(values.dtype)
+    count = keys.shape[1]
+    output = weights[..., :count].reshape(num_kv, batch * rows, count) @ values
+    at_own = weights[..., count:].transpose(0, 1).reshape(batch * num_kv, rows, -1)
+    own_output = torch.bmm(at_own, own_values.flatten(0, 1)).view(batch, num_kv, rows, -1)
+    return output.view(num_kv, batch, rows, -1).transpose(0, 1) + own_output

@@ -67,7 +67,10 @@ def _check_geometry(cache: ContextCache, loaded: LoadedModel) -> None:
 
 
 class Decoder:
-    """Feeds a batch of questions. The context is shared and never changed; every question starts right behind it."""
+    """Feeds a batch of questions. The context is shared and never changed; every question starts right behind it.
+
+    A question has a row. Rows that are in use are the first ones, so that a call is about a run of rows.
+    """
 
     def __init__(
         self,
@@ -81,40 +84,71 @@ class Decoder:
         """Args:
         loaded: the model.
         cache: the context, already :func:`placed`.
-        batch: questions.
+        batch: questions side by side at most.
         capacity: tokens a question and its answer may have together.
         watcher: sees what the tokens look at in the context.
         tail: holds what is fed; None: one that evicts nothing.
         """
         self._loaded = loaded
-        self._attention = AnsweringAttention(cache.layers, tail or GrowingTail(batch, capacity), watcher)
+        self._tail = tail or GrowingTail(batch, capacity)
+        self._attention = AnsweringAttention(cache.layers, self._tail, watcher)
         self._watcher = watcher
-        self._next = torch.full((batch, 1), cache.next_position)
+        self._first = cache.next_position
+        self._device = loaded.model.get_input_embeddings().weight.device
+        self._next = torch.full((batch, 1), cache.next_position, device=self._device)
+
+    def enter(self, rows: slice, questions: Sequence[int]) -> None:
+        """Take new questions, of so many tokens each, into rows."""
+        self._next[rows] = self._first
+        self._tail.enter(rows, questions)
+
+    def move(self, source: int, target: int) -> None:
+        """Put the question of one row into another, whose own is at its end."""
+        self._next[target] = self._next[source]
+        self._tail.move(source, target)
 
     @torch.no_grad()
-    def feed(self, token_ids: Tensor, real: Tensor) -> Tensor:
+    def feed(self, token_ids: Tensor, real: Tensor, rows: slice | None = None) -> Tensor:
         """Take in tokens.
 
         Args:
             token_ids: ``[B, n]`` int64.
             real: ``[B, n]`` bool, False for padding, which takes no position.
+            rows: whose they are; None: of all.
 
         Returns:
             ``[B, V]`` float32 logits behind the last column.
         """
-        position = self._next + (real.cumsum(1) - 1).clamp(min=0)
-        self._next = self._next + real.sum(1, keepdim=True)
-        self._attention.begin(position, real)
-        model = self._loaded.model
-        device = model.get_input_embeddings().weight.device
-        with attention_of(model), self._hidden_states():
+        rows = rows or slice(0, token_ids.shape[0])
+        real = real.to(self._device)
+        position = self._next[rows] + (real.cumsum(1) - 1).clamp(min=0)
+        self._next[rows] += real.sum(1, keepdim=True)
+        self._attention.begin(position, real, rows)
+        return self._run(token_ids.to(self._device), position)
+
+    @torch.no_grad()
+    def step(self, token_ids: Tensor) -> Tensor:
+        """Take in one token for each question in the first rows.
+
+        Nothing in it waits for the device, and with a tail of fixed shape nothing depends on how far a question is.
+
+        Args:
+            token_ids: ``[B]`` int64, on the model's device.
+
+        Returns:
+            ``[B, V]`` float32 logits.
+        """
+        rows = slice(0, token_ids.shape[0])
+        position = self._next[rows].clone()
+        self._next[rows] += 1
+        self._attention.begin(position, None, rows)
+        return self._run(token_ids[:, None], position)
+
+    def _run(self, token_ids: Tensor, position: Tensor) -> Tensor:
+        with attention_of(self._loaded.model), self._hidden_states():
             # The whole model, not decoder and head apart: some families scale or cap their logits on the way.
-            output = model(
-                input_ids=token_ids.to(device),
-                position_ids=position.to(device),
-                use_cache=False,
-                logits_to_keep=1,
-                flowmm=self._attention,
+            output = self._loaded.model(
+                input_ids=token_ids, position_ids=position, use_cache=False, logits_to_keep=1, flowmm=self._attention
             )
         logits: Tensor = output.logits[:, -1].float()
         return logits
@@ -124,8 +158,9 @@ class Decoder:
         """Take in the tokens ``[start, end)`` of a context once more, images included; the batch is 1."""
         inputs = context.slice(start, end, int(self._next))
         position = inputs["position_ids"].reshape(-1, 1, end - start).amax(0)  # windows go by the largest axis
-        self._next = position.max().reshape(1, 1).cpu() + 1
-        self._attention.begin(position.cpu(), torch.ones(1, end - start, dtype=torch.bool))
+        self._next = position.max().reshape(1, 1).to(self._device) + 1
+        real = torch.ones(1, end - start, dtype=torch.bool, device=self._device)
+        self._attention.begin(position.to(self._device), real, slice(0, 1))
         with attention_of(self._loaded.model), self._hidden_states():
             self._loaded.model.get_decoder()(**inputs, attention_mask=None, use_cache=False, flowmm=self._attention)
 
@@ -146,19 +181,27 @@ def end_tokens(loaded: LoadedModel) -> frozenset[int]:
 class Sampler:
     """Picks the next token of each question: the likeliest, or drawn with the question's own random numbers."""
 
-    def __init__(self, settings: Generation, streams: Sequence[int], device: torch.device) -> None:
-        """``streams`` tells the questions apart, so that a draw does not depend on what else is in the batch."""
+    def __init__(self, settings: Generation, device: torch.device) -> None:
         self._warp = _warpers(settings)
-        self._device = device
-        self._generators = [torch.Generator(device).manual_seed(settings.seed * 1_000_003 + s) for s in streams]
+        self._device, self._seed = device, settings.seed
+        self._generators: dict[int, torch.Generator] = {}
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """``[B, V]`` logits -> ``[B]`` token ids on the CPU."""
+    def __call__(self, logits: Tensor, streams: Sequence[int]) -> Tensor:
+        """``[B, V]`` logits -> ``[B]`` token ids on the same device.
+
+        ``streams`` tells the questions apart, so that a draw does not depend on what else is in the batch.
+        """
         if self._warp is None:
-            return logits.argmax(-1).cpu()
+            return logits.argmax(-1)
         shares = self._warp(None, logits).softmax(-1)
-        drawn = [torch.multinomial(row, 1, generator=g) for row, g in zip(shares, self._generators, strict=True)]
-        return torch.cat(drawn).cpu()
+        drawn = [torch.multinomial(row, 1, generator=self._of(s)) for row, s in zip(shares, streams, strict=True)]
+        return torch.cat(drawn)
+
+    def _of(self, stream: int) -> torch.Generator:
+        if stream not in self._generators:
+            seed = self._seed * 1_000_003 + stream
+            self._generators[stream] = torch.Generator(self._device).manual_seed(seed)
+        return self._generators[stream]
 
 
 def _warpers(settings: Generation) -> Any | None:

@@ -23,6 +23,22 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
         "num_attention_heads": 14,
         "num_key_value_heads": 2,
     },
+    "qwen2_45m": {  # 45 M parameters, embeddings included; as much cache a token as 12 layers of Qwen2-0.5B
+        "vocab_size": 22_016,
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+    },
+    "qwen2_5_vl_7b": {
+        "vocab_size": 152_064,
+        "hidden_size": 3584,
+        "intermediate_size": 18_944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
     "qwen2_5_vl-tiny": {
         "vocab_size": 512,
         "hidden_size": 64,

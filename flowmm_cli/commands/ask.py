@@ -39,7 +39,14 @@ KeepGoing = Annotated[
     typer.Option("--keep-going", help="Answer the rest when lines of -i are bad; exit 7.", rich_help_panel=_BATCH),
 ]
 Batch = Annotated[
-    int, typer.Option("--batch", metavar="N", min=1, help="Questions decoded together.", rich_help_panel=_BATCH)
+    int | None,
+    typer.Option(
+        "--batch",
+        metavar="N",
+        min=1,
+        help="Questions decoded together. Default: what half of the free memory holds, at most 64.",
+        rich_help_panel=_BATCH,
+    ),
 ]
 MaxNewTokens = Annotated[
     int,
@@ -67,7 +74,7 @@ def ask(
     output_file: Answers = None,
     resume: Resume = False,
     keep_going: KeepGoing = False,
-    batch: Batch = 16,
+    batch: Batch = None,
     max_new_tokens: MaxNewTokens = 256,
     temperature: Temperature = 0.0,
     top_p: TopP = 1.0,

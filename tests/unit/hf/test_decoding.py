@@ -57,21 +57,20 @@ def test_the_end_of_an_answer_gives_out_what_was_held_back() -> None:
 
 
 def test_greedy_takes_the_likeliest() -> None:
-    sampler = Sampler(Generation(), range(2), torch.device("cpu"))
-    assert sampler(torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]])).tolist() == [1, 0]
+    sampler = Sampler(Generation(), torch.device("cpu"))
+    assert sampler(torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]]), [0, 1]).tolist() == [1, 0]
 
 
 def test_a_draw_does_not_depend_on_what_else_is_in_the_batch() -> None:
     settings = Generation(temperature=1.0, seed=3)
     logits = torch.zeros(1, 50)
-    together = Sampler(settings, [0, 1], torch.device("cpu"))
-    alone = Sampler(settings, [1], torch.device("cpu"))
-    rows = [together(logits.expand(2, -1))[1].item() for _ in range(8)]
-    assert rows == [alone(logits).item() for _ in range(8)]
+    together, alone = Sampler(settings, torch.device("cpu")), Sampler(settings, torch.device("cpu"))
+    rows = [together(logits.expand(2, -1), [0, 1])[1].item() for _ in range(8)]
+    assert rows == [alone(logits, [1]).item() for _ in range(8)]
     assert len(set(rows)) > 3, "the draws are all alike, so this test shows nothing"
 
 
 @pytest.mark.parametrize("settings", [Generation(temperature=1.0, top_k=1), Generation(temperature=1.0, top_p=0.01)])
 def test_top_k_and_top_p_bar_the_unlikely(settings: Generation) -> None:
-    sampler = Sampler(settings, [0], torch.device("cpu"))
-    assert {sampler(torch.tensor([[0.0, 2.0, 1.0]])).item() for _ in range(20)} == {1}
+    sampler = Sampler(settings, torch.device("cpu"))
+    assert {sampler(torch.tensor([[0.0, 2.0, 1.0]]), [0]).item() for _ in range(20)} == {1}

@@ -23,10 +23,17 @@ def feed(tail: RecyclingTail, position: int, weights: list[list[float]], queries
     key = torch.tensor(weights).log()[None, :, :, None]  # [1, H_kv, n, 1]
     n = key.shape[2]
     query = torch.tensor(queries)[None, :, :, None, None].expand(-1, -1, -1, n, -1)  # [1, H_kv, G, n, 1]
-    tail.begin(position + torch.arange(n)[None], torch.ones(1, n, dtype=torch.bool))
-    prefix = torch.full((1, len(weights), query.shape[2] * n), NOTHING)
-    _, total = tail.attend(0, query, key, key, 1.0, None, prefix)
+    tail.begin(position + torch.arange(n)[None], torch.ones(1, n, dtype=torch.bool), slice(0, 1))
+    total = look(tail, query, key, torch.full((1, len(weights), query.shape[2] * n), NOTHING))
     return total.view(len(weights), -1, n)[..., -1].exp()
+
+
+def look(tail: RecyclingTail, query: Tensor, key: Tensor, prefix: Tensor) -> Tensor:
+    """Take in keys, look at all there are and say so: ``[1, H_kv, G * n]`` log-sum-exp over the tail alone."""
+    keys, _, bias = tail.take(0, key, key, None)
+    total = (query @ keys[:, :, None].mT + bias[:, :, None]).logsumexp(-1).flatten(2)
+    tail.looked(0, query, torch.logaddexp(prefix, total), 1.0)
+    return total
 
 
 def held(tail: RecyclingTail) -> list[list[int]]:
@@ -84,9 +91,9 @@ def test_each_head_drops_its_own_and_its_query_heads_vote_by_their_mean() -> Non
 
 def test_the_attention_that_the_context_takes_is_not_received() -> None:
     tail = RecyclingTail([1], 9, Decode(keep=2, bin=1))
-    tail.begin(torch.tensor([[7]]), torch.ones(1, 1, dtype=torch.bool))
+    tail.begin(torch.tensor([[7]]), torch.ones(1, 1, dtype=torch.bool), slice(0, 1))
     one = torch.zeros(1, 1, 1, 1)
-    tail.attend(0, one[None], one, one, 1.0, None, torch.tensor([[[3.0]]]).log())
+    look(tail, one[None], one, torch.tensor([[[3.0]]]).log())
     assert float(tail._layers[0].score[0, 0, 0]) == pytest.approx(1 / 4)
 
 

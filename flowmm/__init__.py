@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from flowmm.bench.quality_report import QualityReport as QualityReport
     from flowmm.bench.refit import bench_refit as bench_refit
     from flowmm.bench.refit_report import RefitReport as RefitReport
+    from flowmm.bench.speed import bench_speed as bench_speed
+    from flowmm.bench.speed_report import SpeedReport as SpeedReport
     from flowmm.calibrate import calibrate_model as calibrate_model
     from flowmm.checks import check_file as check_file
     from flowmm.demo import Demo as Demo
@@ -81,6 +83,8 @@ _NAMES = {
     "bench.quality_report": ("QualityReport",),
     "bench.refit": ("bench_refit",),
     "bench.refit_report": ("RefitReport",),
+    "bench.speed": ("bench_speed",),
+    "bench.speed_report": ("SpeedReport",),
     "calibrate": ("calibrate_model",),
     "checks": ("check_file",),
     "demo": ("Demo", "run_demo"),

@@ -31,6 +31,7 @@ def answer(
     settings: Generation,
     *,
     on_text: OnText | None = None,
+    through_end: bool = False,
 ) -> list[Answer]:
     """Answer questions, all of them side by side. The cache is read, never changed.
 
@@ -40,6 +41,7 @@ def answer(
         loaded: the model.
         settings: how to decode.
         on_text: called with a question's index and new text as it comes.
+        through_end: write on behind the end of an answer, as far as the settings go: for measuring.
 
     Returns:
         Answers in the order of the questions.
@@ -49,15 +51,22 @@ def answer(
         CorruptFileError: the method in the context says nothing clear about decoding.
     """
     check_generation(settings)
-    return list(_in_order(cache, _rows(questions, loaded, settings), loaded, settings, len(questions), on_text))
+    rows = _rows(questions, loaded, settings)
+    ends = frozenset[int]() if through_end else end_tokens(loaded)
+    return list(_in_order(cache, rows, loaded, settings, len(questions), ends, on_text))
 
 
 def answer_all(
-    cache: ContextCache, questions: Sequence[str], loaded: LoadedModel, settings: Generation
+    cache: ContextCache,
+    questions: Sequence[str],
+    loaded: LoadedModel,
+    settings: Generation,
+    *,
+    through_end: bool = False,
 ) -> Iterator[Answer]:
     """Answer any number of questions, in order: ``settings.batch`` side by side, or as many as memory holds.
 
-    Whenever answers end, the next questions take their places.
+    Whenever answers end, the next questions take their places. ``through_end`` as in :func:`answer`.
     """
     check_generation(settings)
     rows = _rows(questions, loaded, settings)
@@ -65,7 +74,8 @@ def answer_all(
         return
     longest = max(len(row.prompt) for row in rows)
     batch = settings.batch or batch_that_fits(cache, loaded.model, longest, settings.max_new_tokens)
-    yield from _in_order(cache, rows, loaded, settings, min(batch, len(rows)), None)
+    ends = frozenset[int]() if through_end else end_tokens(loaded)
+    yield from _in_order(cache, rows, loaded, settings, min(batch, len(rows)), ends, None)
 
 
 def check_generation(settings: Generation) -> None:
@@ -92,11 +102,13 @@ def _in_order(
     loaded: LoadedModel,
     settings: Generation,
     size: int,
+    ends: frozenset[int],
     on_text: OnText | None,
 ) -> Iterator[Answer]:
     """Answers in the order of the questions, each as soon as it and all before it are there."""
     waiting, ended, due = deque(rows), dict[int, Asked](), 0
-    batch = _Batch(cache, loaded, settings, size, max((len(row.prompt) for row in rows), default=0), on_text)
+    longest = max((len(row.prompt) for row in rows), default=0)
+    batch = _Batch(cache, loaded, settings, size, longest, ends, on_text)
     while waiting or batch.active:
         room = size - len(batch.active)
         if waiting and room >= max(1, size // _GROUP):
@@ -117,13 +129,14 @@ class _Batch:
         settings: Generation,
         size: int,
         longest: int,
+        ends: frozenset[int],
         on_text: OnText | None,
     ) -> None:
         capacity = longest + settings.max_new_tokens
         self._loaded, self._longest, self._on_text = loaded, settings.max_new_tokens, on_text
         self._decoder = Decoder(loaded, cache, size, capacity, tail=_tail(cache, [longest] * size, capacity))
         self._sampler = Sampler(settings, loaded.model.get_input_embeddings().weight.device)
-        self._ends = end_tokens(loaded)
+        self._ends = ends
         self._logits = torch.zeros(0)  # [B, V] behind the last token of each question
         self.active: list[Asked] = []
 
@@ -145,9 +158,8 @@ class _Batch:
                 tokens = self._sampler(self._logits, [row.index for row in self.active])
                 for row, token in zip(self.active, tokens.tolist(), strict=True):
                     self._tell(row, row.take(token, self._ends))
-                for place in reversed(range(len(self.active))):
-                    if self.active[place].ended(self._longest):
-                        ended.append(self._leave(place, tokens))
+                places = [place for place, row in enumerate(self.active) if row.ended(self._longest)]
+                ended += [self._leave(place, tokens) for place in reversed(places)]
                 if self.active:
                     self._logits = self._decoder.step(tokens[: len(self.active)])
         return ended
@@ -176,22 +188,17 @@ def _tail(cache: ContextCache, lengths: Sequence[int], capacity: int) -> Tail:
     return RecyclingTail(lengths, capacity, decode)
 
 
-def _feed_questions(
-    decoder: Decoder, prompts: Sequence[Sequence[int]], rows: slice | None = None
-) -> torch.Tensor:
-    """Right-pad and feed all but the last tokens, then the last ones as one column: ``[B, V]`` logits behind them.
+def _feed_questions(decoder: Decoder, prompts: Sequence[Sequence[int]], rows: slice | None = None) -> torch.Tensor:
+    """Feed questions: ``[B, V]`` logits behind their last tokens.
 
-    So the head runs on one token per question, wherever each question ends.
+    They are padded on the left, so that all end in the last column and the head runs on one token each.
     """
     rows = slice(0, len(prompts)) if rows is None else rows
     decoder.enter(rows, [len(prompt) for prompt in prompts])
-    longest = max(len(prompt) for prompt in prompts) - 1
-    if longest > 0:
-        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts])
-        real = torch.arange(longest) < lengths[:, None]
-        token_ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            token_ids[row, : len(prompt) - 1] = torch.tensor(prompt[:-1], dtype=torch.int64)
-        decoder.feed(token_ids, real, rows)
-    last = torch.tensor([[prompt[-1]] for prompt in prompts])
-    return decoder.feed(last, torch.ones_like(last, dtype=torch.bool), rows)
+    longest = max(len(prompt) for prompt in prompts)
+    token_ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    real = torch.zeros(len(prompts), longest, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        token_ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
+        real[row, longest - len(prompt) :] = True
+    return decoder.feed(token_ids, real, rows)

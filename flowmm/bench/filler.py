@@ -17,30 +17,30 @@ _SIDE = 448  # pixels of an image; a common tile of vision towers
 _BLOTCHES = 16  # of different colour along a side
 
 
-def filler(loaded: LoadedModel, tokens: int, seed: int = 0) -> list[Part]:
+def filler(loaded: LoadedModel, tokens: int, seed: int = 0, *, images: bool = True) -> list[Part]:
     """Text and images in turn, as near to ``tokens`` as whole words get, the template's included.
 
     Half of the tokens are image tokens, rounded to whole images of equal size (at least one); a text-only model gets
-    text alone.
+    text alone, and so does any without ``images``.
 
     Raises:
         UsageError: one image and a little text are more than that.
     """
     random = Random(seed)
-    images = []
-    if loaded.processor is not None:
+    pictures = []
+    if images and loaded.processor is not None:
         first = _image(random)
         each = _length([first], loaded) - _length([_text("", 0)], loaded)
-        images = [first, *(_image(random) for _ in range(round(tokens / 2 / each) - 1))]
-    taken = _length(images or [_text("", 0)], loaded)
-    pieces = max(1, len(images))
+        pictures = [first, *(_image(random) for _ in range(round(tokens / 2 / each) - 1))]
+    taken = _length(pictures or [_text("", 0)], loaded)
+    pieces = max(1, len(pictures))
     if tokens - taken < pieces:
         raise UsageError(
-            f"--tokens {tokens}: {len(images)} images and the template already take {taken}",
+            f"--tokens {tokens}: {len(pictures)} images and the template already take {taken}",
             f"Give at least {taken + pieces} tokens.",
         )
     texts = [_text(_words(random, (tokens - taken) // pieces, loaded), number) for number in range(pieces)]
-    return [part for pair in zip(images, texts, strict=True) for part in pair] if images else texts
+    return [part for pair in zip(pictures, texts, strict=True) for part in pair] if pictures else texts
 
 
 def _length(parts: list[Part], loaded: LoadedModel) -> int:

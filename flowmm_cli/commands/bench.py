@@ -8,7 +8,7 @@ import typer
 
 from flowmm_cli import options as o
 from flowmm_cli import output
-from flowmm_cli.commands import bench_load, bench_make, bench_quality, bench_trust
+from flowmm_cli.commands import bench_load, bench_make, bench_quality, bench_speed, bench_trust
 from flowmm_cli.output import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -21,11 +21,14 @@ app.command()(bench_quality.order)
 app.command()(bench_trust.mutate)
 app.command()(bench_trust.kill)
 app.command()(bench_load.load)
+app.command()(bench_speed.speed)
 
 Methods = Annotated[str | None, typer.Option("--method", metavar="A,B", help="Methods to measure. Default: all.")]
 Shape = Annotated[
     str | None,
-    typer.Option("--shape", metavar="NAME", help="A model of random weights instead: qwen2_5_vl-0.5b or -tiny."),
+    typer.Option(
+        "--shape", metavar="NAME", help="A model of random weights instead, such as qwen2_45m or qwen2_5_vl-0.5b."
+    ),
 ]
 Tokens = Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Of the context, half of them of images.")]
 Keep = Annotated[str, typer.Option("--keep", metavar="SHARE", help="Share of the slots to keep: 0.1 or 10%.")]

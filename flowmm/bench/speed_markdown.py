@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowmm.bench.markdown import machine, table
-from flowmm.bench.speed_report import Arm, SpeedReport, Spread
+from flowmm.bench.speed_report import FULL, TRANSFORMERS, Arm, SpeedReport, Spread
 
 _RATIOS = {
     "first_token_vs_prefill": "first token: transformers reading the context again, over the smallest file",
@@ -20,10 +20,10 @@ def speed_section(report: SpeedReport, command: str) -> str:
     lines = [
         f"`{command}` on {machine(report.device)}",
         "",
-        f"{report.model}, {report.dtype}, {report.context} tokens of text, compressed by `{report.method}`, questions of "
-        f"{report.question} tokens, answers of {report.new_tokens}. Medians of {report.repeat} interleaved runs, lowest "
-        f"and highest in brackets. This machine at best, measured just before: {best}. Once, not repeated: prefill with "
-        f"all that the method observes {report.prefill_seconds:.1f} s; compression {compressed}.",
+        f"{report.model}, {report.dtype}, {report.context} tokens of text, compressed by `{report.method}`, questions "
+        f"of {report.question} tokens, answers of {report.new_tokens}. Medians of {report.repeat} interleaved runs, "
+        f"lowest and highest in brackets. This machine at best, measured just before: {best}. Once, not repeated: "
+        f"prefill with all that the method observes {report.prefill_seconds:.1f} s; compression {compressed}.",
         "",
         *table(COLUMNS, [row(arm) for arm in report.arms]),
         "",
@@ -40,12 +40,10 @@ COLUMNS = (
 
 def row(arm: Arm) -> tuple[str, ...]:
     """One arm in :data:`COLUMNS`."""
-    name = {"transformers": "transformers, full cache", "full": "file, full cache"}.get(
-        arm.source, f"file, {arm.source}"
-    )
+    names = {TRANSFORMERS: "transformers, full cache", FULL: "file, full cache"}
     asked = arm.questions_per_second
     return (
-        name,
+        names.get(arm.source, f"file, {arm.source}"),
         str(arm.batch),
         "" if arm.first_token is None else _milliseconds(arm.first_token),
         "" if arm.first_token is None else f"{1e3 * arm.first_token_floor:.1f}",

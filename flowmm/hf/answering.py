@@ -76,7 +76,7 @@ class AnsweringAttention:
         stored = self._layers[layer]
         num_kv, num_slots, _ = stored.keys.shape
         grouped = query.reshape(batch, num_kv, -1, n, size)  # [B, H_kv, G, n, D]
-        bias = self._bias[layer] if stored.window is None else self._windowed(layer, grouped)
+        bias = self._bias[layer] if stored.window is None else self._windowed(layer, grouped, stored.window)
         own = self._tail.take(layer, key, value, stored.window)
         logits = 4 * batch * num_heads * n * (num_slots + own[0].shape[2])  # bytes
         if logits > _MOST_BYTES[query.device.type == "cpu"] or self._watcher is not None or self._tail.scores:
@@ -115,12 +115,12 @@ class AnsweringAttention:
             self._widened = (bias, wide)
         return self._widened[1]
 
-    def _windowed(self, layer: int, grouped: Tensor) -> Tensor:
+    def _windowed(self, layer: int, grouped: Tensor, window: int) -> Tensor:
         """``[H_kv, B * G * n, S]``: what the stored slots of a sliding layer carry, and its window."""
         batch, _, group, n, _ = grouped.shape
         stored = self._layers[layer]
         query = self._position.to(stored.keys.device)  # [B, n]
-        out = stored.position[:, None, None] <= query[None, :, :, None] - stored.window  # [H_kv, B, n, S]
+        out = stored.position[:, None, None] <= query[None, :, :, None] - window  # [H_kv, B, n, S]
         hidden = out[:, :, None].expand(-1, -1, group, -1, -1).reshape(out.shape[0], batch * group * n, -1)
         bias = self._bias[layer]
         return (self._zero[layer] if bias is None else bias).masked_fill(hidden, float("-inf"))

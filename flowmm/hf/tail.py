@@ -80,9 +80,8 @@ class GrowingTail:
         self._position = torch.zeros(batch, capacity + 1, dtype=torch.int64)  # rotary
         self._places = torch.arange(capacity + 1)
         self._rows, self._end = slice(0, batch), 0
-        self._at = self._slot = self._write = torch.zeros(
-            0
-        )  # [B, n] of the tokens at hand: rotary position, slot, place
+        # Of the tokens at hand, [B, n]: rotary position, slot in its row, and place where it goes.
+        self._at = self._slot = self._write = torch.zeros(0)
         self._real: Tensor | None = None
         self._made: dict[tuple[object, torch.device], Tensor] = {}  # for all layers of a call alike
 

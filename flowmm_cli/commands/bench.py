@@ -26,9 +26,7 @@ app.command()(bench_speed.speed)
 Methods = Annotated[str | None, typer.Option("--method", metavar="A,B", help="Methods to measure. Default: all.")]
 Shape = Annotated[
     str | None,
-    typer.Option(
-        "--shape", metavar="NAME", help="A model of random weights instead, such as qwen2_45m or qwen2_5_vl-0.5b."
-    ),
+    typer.Option("--shape", metavar="NAME", help="A model of random weights instead, such as qwen2_45m."),
 ]
 Tokens = Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Of the context, half of them of images.")]
 Keep = Annotated[str, typer.Option("--keep", metavar="SHARE", help="Share of the slots to keep: 0.1 or 10%.")]

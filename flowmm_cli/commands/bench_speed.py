@@ -8,7 +8,6 @@ import typer
 from flowmm import UsageError
 from flowmm_cli import options as o
 from flowmm_cli import output
-from flowmm_cli.output import human_seconds
 
 if TYPE_CHECKING:
     from flowmm import SpeedReport
@@ -90,11 +89,11 @@ def _put(report: "SpeedReport") -> None:
         (
             arm.source,
             str(arm.batch),
-            "" if arm.first_token is None else human_seconds(arm.first_token.median),
-            "" if arm.first_token is None else human_seconds(arm.first_token_floor),
-            human_seconds(arm.step.median),
-            f"{human_seconds(arm.step.low)}-{human_seconds(arm.step.high)}",
-            human_seconds(arm.step_floor),
+            "" if arm.first_token is None else _milliseconds(arm.first_token.median),
+            "" if arm.first_token is None else _milliseconds(arm.first_token_floor),
+            _milliseconds(arm.step.median),
+            f"{_milliseconds(arm.step.low)}-{_milliseconds(arm.step.high)}",
+            _milliseconds(arm.step_floor),
             f"{arm.batch / arm.step.median:.0f}",
             "" if arm.questions_per_second is None else f"{arm.questions_per_second:.2f}",
         )
@@ -102,9 +101,13 @@ def _put(report: "SpeedReport") -> None:
     ]
     columns = ("from", "questions", "first token", "floor", "a step", "spread", "floor", "tokens/s", "questions/s")
     lengths = f"{report.context} tokens, questions of {report.question}, answers of {report.new_tokens}"
-    output.put(f"{report.model}, {report.dtype}, {lengths}; medians of {report.repeat}.")
+    output.put(f"{report.model}, {report.dtype}, {lengths}; medians of {report.repeat}, milliseconds.")
     output.put("")
     output.put_table(columns, rows, right=range(1, len(columns)))
     output.put("")
     for name, ratio in report.ratios.items():
         output.put(f"{name}: {'not measured' if ratio is None else f'{ratio:.1f}'}")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.1f}"

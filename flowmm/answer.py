@@ -14,6 +14,7 @@ from flowmm.errors import UsageError
 from flowmm.hf.asked import Asked
 from flowmm.hf.attention import attention_of
 from flowmm.hf.decoding import Decoder, Sampler, end_tokens
+from flowmm.hf.graphs import CapturedStep, check_graphs, cuda_graph
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.recycling import RecyclingTail
 from flowmm.hf.room import batch_that_fits
@@ -133,9 +134,15 @@ class _Batch:
         on_text: OnText | None,
     ) -> None:
         capacity = longest + settings.max_new_tokens
+        self._device, self._size = loaded.model.get_input_embeddings().weight.device, size
         self._loaded, self._longest, self._on_text = loaded, settings.max_new_tokens, on_text
-        self._decoder = Decoder(loaded, cache, size, capacity, tail=_tail(cache, [longest] * size, capacity))
-        self._sampler = Sampler(settings, loaded.model.get_input_embeddings().weight.device)
+        tail = _tail(cache, [longest] * size, capacity, fixed=settings.graphs)
+        self._decoder = Decoder(loaded, cache, size, capacity, tail=tail)
+        self._step: Callable[[torch.Tensor], torch.Tensor] | None = self._decoder.step
+        if settings.graphs and not tail.scores:
+            check_graphs(self._device)
+            self._step = None  # captured once a question has been read
+        self._sampler = Sampler(settings, self._device)
         self._ends = ends
         self._logits = torch.zeros(0)  # [B, V] behind the last token of each question
         self.active: list[Asked] = []
@@ -161,8 +168,13 @@ class _Batch:
                 places = [place for place, row in enumerate(self.active) if row.ended(self._longest)]
                 ended += [self._leave(place, tokens) for place in reversed(places)]
                 if self.active:
-                    self._logits = self._decoder.step(tokens[: len(self.active)])
+                    self._logits = self._stepper()(tokens[: len(self.active)])
         return ended
+
+    def _stepper(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        if self._step is None:
+            self._step = CapturedStep(self._decoder, self._size, self._device, cuda_graph)
+        return self._step
 
     def _leave(self, place: int, tokens: torch.Tensor) -> Asked:
         """Take a question out; the last one gets its row."""
@@ -179,12 +191,12 @@ class _Batch:
             self._on_text(row.index, text)
 
 
-def _tail(cache: ContextCache, lengths: Sequence[int], capacity: int) -> Tail:
+def _tail(cache: ContextCache, lengths: Sequence[int], capacity: int, *, fixed: bool = False) -> Tail:
     """What the context's method wants; one that evicts nothing where it says nothing, or where no bin would fill."""
     made = cache.provenance.compression
     decode = None if made is None else stored_decode(made.method_text)
     if decode is None or capacity < decode.keep + decode.bin:
-        return GrowingTail(len(lengths), capacity)
+        return GrowingTail(len(lengths), capacity, fixed=fixed)
     return RecyclingTail(lengths, capacity, decode)
 
 

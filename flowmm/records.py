@@ -226,6 +226,7 @@ class Generation:
     seed: int = 0
     stop: tuple[str, ...] = ()
     batch: int | None = None  # questions decoded side by side; None: what fits into memory
+    graphs: bool = False  # on a GPU, a decode step is one CUDA graph
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def bench_speed(
     new_tokens: int = 32,
     method: str = "flowmm",
     seed: int = 0,
+    graphs: bool = False,
     markdown: Path | None = None,
     progress: Progress | None = None,
 ) -> SpeedReport:
@@ -55,6 +56,7 @@ def bench_speed(
         new_tokens: of each answer, which goes on behind its end.
         method: that compresses.
         seed: of the context and of random weights.
+        graphs: on a GPU, every decode step from a file is one CUDA graph.
         markdown: a document whose section of this model and length is rewritten.
         progress: told how far it is.
 
@@ -68,7 +70,7 @@ def bench_speed(
     name = f"speed {shape or called(chosen_model(model))} {context}"
     check_document(markdown, name)
     tell = progress or (lambda phase, done, total: None)
-    subject = Subject(model, shape, context, _QUESTION, new_tokens, seed)
+    subject = Subject(model, shape, context, _QUESTION, new_tokens, seed, graphs)
     with TemporaryDirectory(prefix="flowmm-speed-") as folder:
         tell("prepare", 0, 2)
         with _process(partial(make, subject, method, tuple(keep), max(batch), Path(folder))) as ask:
@@ -99,6 +101,7 @@ def bench_speed(
         which += "" if model.dtype == "auto" else f" --dtype {model.dtype}"
         lists = f"--keep {','.join(f'{one:g}' for one in keep)} --batch {','.join(map(str, batch))}"
         command = f"flowmm bench speed {which} --context {context} {lists} --repeat {repeat} --new-tokens {new_tokens}"
+        command += " --graphs" if graphs else ""
         rewrite(markdown, name, speed_section(report, command))
     return report
 

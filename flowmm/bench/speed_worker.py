@@ -35,6 +35,11 @@ class Subject:
     question: int
     new_tokens: int
     seed: int
+    graphs: bool = False
+
+    def generation(self, new_tokens: int, batch: int) -> Generation:
+        """How to decode."""
+        return Generation(max_new_tokens=new_tokens, batch=batch, graphs=self.graphs)
 
     def load(self) -> LoadedModel:
         """The model in memory, the same in every process."""
@@ -200,12 +205,12 @@ def answer_from(subject: Subject, made: Made, source: str) -> Callable[[int], ob
 
     def first() -> list[Answer]:
         fresh = placed(load(made.files[source]), loaded)
-        return answer(fresh, made.questions[:1], loaded, Generation(max_new_tokens=1), through_end=True)
+        return answer(fresh, made.questions[:1], loaded, subject.generation(1, 1), through_end=True)
 
     def once(batch: int) -> Run:
         loading = _seconds(first, made.device) if batch == 1 else None
         peak, before = watch_memory(made.device), _held(made.device)
-        settings = Generation(max_new_tokens=subject.new_tokens, batch=batch)
+        settings = subject.generation(subject.new_tokens, batch)
         work = partial(answer_all, cache, made.questions[:batch], loaded, settings, through_end=True)
         began = perf_counter()
         answers = list(work())

@@ -107,6 +107,10 @@ class Decoder:
         self._next[target] = self._next[source]
         self._tail.move(source, target)
 
+    def counters(self) -> list[Tensor]:
+        """What a step changes in place on the device, besides the slots that it fills."""
+        return [self._next, *self._tail.counters()]
+
     @torch.no_grad()
     def feed(self, token_ids: Tensor, real: Tensor, rows: slice | None = None) -> Tensor:
         """Take in tokens.

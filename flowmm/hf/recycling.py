@@ -95,6 +95,10 @@ class RecyclingTail:
         for stored in (*states, *(one for slots in self._layers.values() for one in vars(slots).values())):
             stored[target] = stored[source]
 
+    def counters(self) -> list[Tensor]:
+        """See :class:`flowmm.hf.tail.Tail`."""
+        return [self._last, self._seen, self._held, self._binned]
+
     def begin(self, position: Tensor, real: Tensor | None, rows: slice) -> None:
         """See :class:`flowmm.hf.tail.Tail`."""
         if self._held.device != position.device:

@@ -24,6 +24,10 @@ class Tail(Protocol):
         """Put what is in one row into another."""
         ...
 
+    def counters(self) -> list[Tensor]:
+        """What a call changes in place, besides the slots that it fills."""
+        ...
+
     def begin(self, position: Tensor, real: Tensor | None, rows: slice) -> None:
         """The next forward call brings these tokens.
 
@@ -95,6 +99,10 @@ class GrowingTail:
         for stored in (self._held, self._position, *self._keys.values(), *self._values.values()):
             stored[target] = stored[source]
         self._lengths[target] = self._lengths[source]
+
+    def counters(self) -> list[Tensor]:
+        """See :class:`Tail`."""
+        return [self._held]
 
     def begin(self, position: Tensor, real: Tensor | None, rows: slice) -> None:
         """See :class:`Tail`."""

@@ -22,6 +22,7 @@ Batch = Annotated[str, typer.Option("--batch", metavar="A,B", help="Questions an
 Repeat = Annotated[int, typer.Option("--repeat", metavar="N", min=1, help="Runs of each arm that count, interleaved.")]
 NewTokens = Annotated[int, typer.Option("--new-tokens", metavar="N", min=2, help="Of each answer.")]
 Method = Annotated[str, typer.Option("--method", metavar="NAME", help="That compresses.")]
+Graphs = Annotated[bool, typer.Option("--graphs", help="On a GPU, a decode step is one CUDA graph; never run so far.")]
 Markdown = Annotated[
     Path | None, typer.Option("--markdown", metavar="FILE", help="A document whose section of this is rewritten.")
 ]
@@ -35,6 +36,7 @@ def speed(
     repeat: Repeat = 5,
     new_tokens: NewTokens = 32,
     method: Method = "flowmm",
+    graphs: Graphs = False,
     markdown: Markdown = None,
     model: o.Model = None,
     revision: o.Revision = None,
@@ -68,6 +70,7 @@ def speed(
             new_tokens=new_tokens,
             method=method,
             seed=seed,
+            graphs=graphs,
             markdown=markdown,
             progress=progress,
         )

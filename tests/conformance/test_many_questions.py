@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,7 +14,9 @@ import flowmm.answer
 import flowmm.hf.asked
 from flowmm.answer import answer, answer_all
 from flowmm.context import ContextCache
+from flowmm.errors import UsageError
 from flowmm.hf.decoding import Decoder, placed
+from flowmm.hf.graphs import CapturedStep
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.room import batch_that_fits, tail_bytes
 from flowmm.hf.tail import GrowingTail
@@ -133,3 +135,28 @@ def test_memory_decides_how_many_are_answered_together(monkeypatch: pytest.Monke
     for free, batch in ((0, 1), (2 * 5 * row, 5), (10**12, 64), (None, 64)):
         monkeypatch.setattr("flowmm.hf.room.free_memory", lambda _device, free=free: free)
         assert batch_that_fits(cache, loaded.model, 10, 20) == batch
+
+
+def test_a_captured_step_runs_all_rows_and_gives_those_that_are_asked_for() -> None:
+    loaded, cache = cache_of("qwen2_5_vl")
+
+    def fed() -> Decoder:
+        decoder = Decoder(loaded, cache, 3, 12, tail=GrowingTail(3, 12, fixed=True))
+        decoder.feed(torch.tensor([question(4)] * 2), torch.ones(2, 4, dtype=torch.bool), slice(0, 2))
+        return decoder
+
+    def run_twice_before(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        work(), work()
+        return work
+
+    plain = fed()
+    captured = CapturedStep(fed(), 3, torch.device("cpu"), run_twice_before)
+    for tokens in ([5, 6], [7, 8], [9, 10]):
+        fresh = torch.tensor(tokens)
+        torch.testing.assert_close(captured(fresh), plain.step(fresh), **CLOSE)
+
+
+def test_graphs_are_refused_where_there_are_none(questions: list[str]) -> None:
+    loaded, cache = cache_of("qwen2_5_vl")
+    with pytest.raises(UsageError, match="CUDA graphs were asked for on cpu"):
+        answer(cache, questions, loaded, Generation(graphs=True))

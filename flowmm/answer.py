@@ -138,10 +138,10 @@ class _Batch:
         self._loaded, self._longest, self._on_text = loaded, settings.max_new_tokens, on_text
         tail = _tail(cache, [longest] * size, capacity, fixed=settings.graphs)
         self._decoder = Decoder(loaded, cache, size, capacity, tail=tail)
-        self._step: Callable[[torch.Tensor], torch.Tensor] | None = self._decoder.step
-        if settings.graphs and not tail.scores:
+        self._step: Callable[[torch.Tensor], torch.Tensor] = self._decoder.step
+        self._captures = settings.graphs and settings.max_new_tokens > 1 and not tail.scores
+        if self._captures:
             check_graphs(self._device)
-            self._step = None  # captured once a question has been read
         self._sampler = Sampler(settings, self._device)
         self._ends = ends
         self._logits = torch.zeros(0)  # [B, V] behind the last token of each question
@@ -155,6 +155,9 @@ class _Batch:
         taken = slice(len(self.active), len(self.active) + len(rows))
         logits = _feed_questions(self._decoder, [row.prompt for row in rows], taken)
         self._logits = torch.cat([self._logits, logits]) if self.active else logits
+        if self._captures:  # now that there are tails
+            self._captures = False
+            self._step = CapturedStep(self._decoder, self._size, self._device, cuda_graph)
         self.active += rows
 
     def advance(self) -> list[Asked]:
@@ -168,13 +171,8 @@ class _Batch:
                 places = [place for place, row in enumerate(self.active) if row.ended(self._longest)]
                 ended += [self._leave(place, tokens) for place in reversed(places)]
                 if self.active:
-                    self._logits = self._stepper()(tokens[: len(self.active)])
+                    self._logits = self._step(tokens[: len(self.active)])
         return ended
-
-    def _stepper(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        if self._step is None:
-            self._step = CapturedStep(self._decoder, self._size, self._device, cuda_graph)
-        return self._step
 
     def _leave(self, place: int, tokens: torch.Tensor) -> Asked:
         """Take a question out; the last one gets its row."""

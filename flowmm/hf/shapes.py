@@ -95,7 +95,7 @@ def load_shape(name: str, *, device: str = "auto", dtype: str = "auto", seed: in
         _write_texts(Path(folder))
         tokenizer = load_tokenizer(Path(folder), trust_remote_code=False)
         processor = load_processor(Path(folder), config, tokenizer, trust_remote_code=False)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), target:  # drawn where they will be: a CPU takes minutes for billions
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=run_in, attn_implementation="sdpa")
     model = model.to(target).eval().requires_grad_(False)

@@ -190,6 +190,7 @@ CASES: tuple[Case, ...] = (
     Case("bad pages", f"{PREFILL} --pages 4-1", 2),
     Case("output exists", "flowmm prefill notes.txt -o ctx.kv", 2),
     Case("no question", "flowmm ask ctx.kv", 2),
+    Case("questions of no file", "flowmm ask -i q.jsonl", 2, old_answers),
     Case("small file compressed again", "flowmm compress ctx.kv -o out.kv --keep 0.1 --method snapkv", 2),
     Case("answers exist", "flowmm ask ctx.kv -i q.jsonl -o old.jsonl", 2, old_answers),
     Case("a size that is none", "flowmm prune . --max-bytes much", 2),

@@ -7,6 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowmm.asking import Opened as Opened
+    from flowmm.asking import Question as Question
+    from flowmm.asking import ask_file as ask_file
+    from flowmm.asking import ask_files as ask_files
     from flowmm.bench.cost import bench_cost as bench_cost
     from flowmm.bench.cost_report import CostReport as CostReport
     from flowmm.bench.kill import KillReport as KillReport
@@ -48,8 +52,6 @@ if TYPE_CHECKING:
     from flowmm.listing import in_order as in_order
     from flowmm.listing import list_files as list_files
     from flowmm.pipeline import CompressOptions as CompressOptions
-    from flowmm.pipeline import Question as Question
-    from flowmm.pipeline import ask_file as ask_file
     from flowmm.pipeline import compress_file as compress_file
     from flowmm.pipeline import prefill_file as prefill_file
     from flowmm.pipeline import verify_file as verify_file
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from flowmm.sessions import Session as Session
 
 _NAMES = {
+    "asking": ("Opened", "Question", "ask_file", "ask_files"),
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
     "bench.kill": ("KillReport", "bench_kill"),
@@ -105,8 +108,6 @@ _NAMES = {
     "listing": ("ListedFile", "Listing", "in_order", "list_files"),
     "pipeline": (
         "CompressOptions",
-        "Question",
-        "ask_file",
         "compress_file",
         "prefill_file",
         "verify_file",

@@ -27,6 +27,7 @@ LEVELS = {
         "demo",
         "doctor",
         "lessons",
+        "asking",
         "pipeline",
         "readings",
         "scouting",

@@ -101,7 +101,8 @@ def bench_speed(
         which = f"--shape {shape}" if shape else f"-m {called(chosen_model(model))}"
         which += "" if model.dtype == "auto" else f" --dtype {model.dtype}"
         lists = f"--keep {','.join(f'{one:g}' for one in keep)} --batch {','.join(map(str, batch))}"
-        command = f"flowmm bench speed {which} --context {context} {lists} --repeat {repeat} --new-tokens {new_tokens}"
+        lists += f" --repeat {repeat} --new-tokens {new_tokens} --method {method}"
+        command = f"flowmm bench speed {which} --context {context} {lists}"
         command += " --graphs" if graphs else ""
         rewrite(markdown, name, speed_section(report, command))
     return report

@@ -26,14 +26,16 @@ if [ "${FLOWMM_GPU_SIZE:-full}" = small ]; then
   subject=(--shape qwen2_5_vl-tiny --device cpu)
   eager=(--context 300 --keep 0.1 --batch 1,4 --repeat 1 --new-tokens 4 --method snapkv)
   graphs=("${eager[@]}")
+  limits=(600 600 600)
 else
   subject=(--shape qwen2_5_vl_7b --device cuda --dtype bf16)
   eager=(--context 32768 --keep 0.05 --batch 1,64 --repeat 5 --new-tokens 32 --method snapkv)
   graphs=(--context 32768 --keep 0.2,0.1,0.05 --batch 1,8,32,64 --repeat 5 --new-tokens 32 --method snapkv --graphs)
+  limits=(20 160 340)
 fi
 
 echo "# Speed on a GPU" > "$out/speed.md"
-# Each step has its own limit, and one that fails does not take the others along: 20 + 160 + 340 seconds at most.
+# Each step has its own limit, and one that fails does not take the others along: 520 seconds at most on a GPU.
 failed=0
 step() {
   local seconds=$1 file=$2
@@ -41,7 +43,7 @@ step() {
   echo "== $*" >&2
   timeout "$seconds" "$python" "$@" > "$out/$file" || { echo "failed: $*" >&2; failed=1; }
 }
-step 20 graphs.txt bench/check_graphs.py
-step 160 eager.json -m flowmm_cli bench speed "${subject[@]}" "${eager[@]}" --json -q
-step 340 graphs.json -m flowmm_cli bench speed "${subject[@]}" "${graphs[@]}" --json -q --markdown "$out/speed.md"
+step "${limits[0]}" graphs.txt bench/check_graphs.py
+step "${limits[1]}" eager.json -m flowmm_cli bench speed "${subject[@]}" "${eager[@]}" --json -q
+step "${limits[2]}" graphs.json -m flowmm_cli bench speed "${subject[@]}" "${graphs[@]}" --json -q --markdown "$out/speed.md"
 exit "$failed"

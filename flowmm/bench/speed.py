@@ -113,7 +113,7 @@ def _interleaved(
 ) -> dict[tuple[str, int], list[Run]]:
     """Runs by source and batch: all arms once, not counted, then all once more, and so on."""
     small = [source for source in made.files if source != FULL]
-    # The full cache has one question at a time, in both its forms: beside each other many of them take hours on a CPU.
+    # The full cache is asked one question at a time, in both its forms: many side by side take minutes a run on a CPU.
     arms = [(TRANSFORMERS, 1), (FULL, 1), *((source, size) for source in small for size in batches)]
     runs: dict[tuple[str, int], list[Run]] = {arm: [] for arm in arms}
     with ExitStack() as stack:

@@ -64,7 +64,7 @@ def test_the_stored_probe_finds_other_results_from_the_same_weights(
     assert (verdict.model_matches, verdict.probe_matches) == (True, True)
     assert verdict.probe_difference is not None
     assert verdict.probe_difference < 1e-4
-    monkeypatch.setattr("flowmm.hf.answering.join", lambda first, second: second[0])  # a kernel that has gone wrong
+    monkeypatch.setattr("flowmm.hf.answering.shared_attention", lambda query, *_: query)  # a kernel that has gone wrong
     with pytest.raises(MismatchError, match="probe logits"):
         verify_file(path, model=model)
 

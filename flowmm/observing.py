@@ -21,7 +21,7 @@ class Reconstruct(FileModel):
 
 
 class Probes(FileModel):
-    """A pass in which the model is asked about the context and fed questions and answers (generic probes, self-study)."""
+    """A pass that feeds questions about the context, with answers of the model (self-study) or without (probes)."""
 
     requests: list[str] = Field(default_factory=list)  # what it writes: a transcription, a summary, key facts as JSON
     list_items: list[str] = Field(default_factory=list)  # requests whose answers are lists

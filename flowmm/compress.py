@@ -91,7 +91,8 @@ def compress(
         if rules.refit is not None and cache.evidence is not None:
             seen = small if packing is None else rounded_keys(small, packing, cache.num_tokens)
             fit = rules.refit(layer, seen, cache.evidence[index], cache.num_tokens, seed)
-            small, before, after = replace(fit.layer, keys=small.keys), fit.error_before, fit.error_after
+            keys = fit.layer.keys.where(fit.moved[:, None, None], small.keys)  # else as they were before the rounding
+            small, before, after = replace(fit.layer, keys=keys), fit.error_before, fit.error_after
             record = replace(record, error_evicted=before, error_refitted=after, heads_refitted=fit.heads)
         layers.append(small)
         records.append(record)
@@ -102,7 +103,8 @@ def compress(
     stored = done if packing is None else rounded(done, packing)
     diagnostics = diagnose(cache, stored, rules.refit or Refit(), seed)
     compression = Compression(*names, share, done.keep, seed, tuple(records), diagnostics)
-    return replace(done, provenance=replace(cache.provenance, flow=_flows(cache), compression=compression))
+    made = replace(cache.provenance, flow=_flows(cache), compression=compression, held_out=())
+    return replace(done, provenance=made)
 
 
 def _important(selection: Selection, small: LayerCache, share: float) -> Tensor | None:

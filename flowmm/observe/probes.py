@@ -82,7 +82,7 @@ def replayed(
     watcher = Replay(cache.layers, draw=draw)
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
-        token_ids, real = _padded(batch)
+        token_ids, real = padded_rows(batch)
         decoder = Decoder(loaded, cache, len(batch), token_ids.shape[1], watcher)
         for step in range(0, token_ids.shape[1], _STEP):
             decoder.feed(token_ids[:, step : step + _STEP], real[:, step : step + _STEP])
@@ -144,7 +144,7 @@ def _clean(found: Any) -> list[str]:
     return list(dict.fromkeys(item for item in stripped if item and len(item) <= _LONGEST_ITEM))
 
 
-def _padded(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+def padded_rows(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
     """``[B, n]`` token ids, right-padded, and which are real."""
     longest = max(len(row) for row in rows)
     token_ids = torch.zeros(len(rows), longest, dtype=torch.int64)

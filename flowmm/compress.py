@@ -35,6 +35,7 @@ _NEEDS: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {  # in words, an
     "cumulative": ("the attention received from all queries", lambda one: one.cumulative is not None),
     "sample": ("queries from all over the context", lambda one: one.sample_index is not None),
     "references": ("at least two reference queries", lambda one: one.num_references > 1),
+    "value_weight": ("how far each value moves the output", lambda one: True),  # |v| stands in for it on some models
     "rotation": ("the rotation of the keys (not known of every model)", lambda one: one.rotation is not None),
 }
 

@@ -18,11 +18,12 @@ from flowmm.observe.replay import Replay
 from flowmm.records import Agreement, Generation, Part
 
 # Worded as no method's probes are. About the whole, and about a name or number of the text.
-_WHOLE = ("What does it say?", "What can be seen?", "Which names are mentioned?", "Which numbers are mentioned?")
-_ABOUT = ("What is the value of {item}?", "Which value has {item}?")
+WHOLE = ("What does it say?", "What can be seen?", "Which names are mentioned?", "Which numbers are mentioned?")
+ABOUT = ("{item}?", "What about {item}?")
 _ITEMS = 28
 _LONGEST = 12  # tokens of an answer
 _BATCH = 8
+_SURE = 0.8  # probability from which on the full cache is sure of a token; others flip by chance
 _TOP = 64  # tokens that the divergence is of; all others count as one more, which makes it no larger
 _LOOKED_AT = 0.5  # attention of some head from which on a token is important
 
@@ -41,8 +42,8 @@ class HeldOut:
 def held_out_questions(parts: Sequence[Part]) -> tuple[str, ...]:
     """Questions about the whole, and about names and numbers of the text."""
     text = "\n".join(str(part.payload) for part in parts if part.kind == "text")
-    about = [_ABOUT[index % 2].format(item=name) for index, name in enumerate(names(text, _ITEMS))]
-    return (*_WHOLE, *about)
+    about = [ABOUT[index % 2].format(item=name) for index, name in enumerate(names(text, _ITEMS))]
+    return (*WHOLE, *about)
 
 
 def ask_held_out(full: ContextCache, questions: Sequence[str], loaded: LoadedModel) -> HeldOut:
@@ -67,17 +68,20 @@ def ask_held_out(full: ContextCache, questions: Sequence[str], loaded: LoadedMod
 def agreement(held: HeldOut, small: ContextCache, loaded: LoadedModel) -> Agreement:
     """Replay the answers on a small cache, as it comes back from its file."""
     cache = placed(small, loaded)
+    sure = held.log_probs[:, 0].exp() >= _SURE
+    sure = sure if bool(sure.any()) else torch.ones_like(sure)
     done, same, apart = 0, 0, 0.0
     for block in _log_probs(cache, held.rows, held.starts, loaded):
         rows = slice(done, done + block.shape[0])
-        same += int((block.argmax(1) == held.top[rows, 0]).sum())
+        same += int(((block.argmax(1) == held.top[rows, 0]) & sure[rows]).sum())
         apart += float(divergence(held.log_probs[rows], block.gather(1, held.top[rows])).sum())
         done = rows.stop
     gone = held.important.clone()
     for layer in small.layers:
         gone[layer.position[~layer.padding].long().cpu()] = False
     number = int(held.important.sum())
-    return Agreement(len(held.rows), done, same / done, apart / done, number, int(gone.sum()) / max(1, number))
+    shares = (same / int(sure.sum()), apart / done, number, int(gone.sum()) / max(1, number))
+    return Agreement(len(held.rows), done, int(sure.sum()), *shares)
 
 
 def divergence(full: Tensor, small: Tensor) -> Tensor:

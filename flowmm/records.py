@@ -142,8 +142,9 @@ class Agreement:
 
     questions: int
     tokens: int  # of the answers, their ends included; the full cache's own, whatever the small one would say
-    top1: float  # share of them that the small cache finds likeliest too
-    kl: float  # mean of KL(full || small) at them, in nats
+    sure: int  # of these, those to which the full cache gives at least 0.8; all of them where it is never sure
+    top1: float  # share of those it is sure of that the small cache finds likeliest too
+    kl: float  # mean of KL(full || small) at all of them, in nats
     important: int  # tokens of the context that the questions look at
     important_gone: float  # share of those without a slot in any layer and head
 

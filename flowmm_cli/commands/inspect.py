@@ -132,8 +132,8 @@ def _agrees(found: Mapping[str, float]) -> str:
     """What held-out questions lose, as a sentence."""
     return (
         f"to {found['questions']} questions that no method has seen it gives {percent(found['top1'])} of the "
-        f"{found['tokens']} answer tokens of the full cache (KL {found['kl']:.3f} nats); of the {found['important']} "
-        f"context tokens that they look at {percent(found['important_gone'])} are gone everywhere"
+        f"{found['sure']} answer tokens that the full cache is sure of (KL {found['kl']:.3f} nats); of the "
+        f"{found['important']} context tokens that they look at {percent(found['important_gone'])} are gone everywhere"
     )
 
 

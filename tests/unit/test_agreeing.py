@@ -26,7 +26,7 @@ def shares(monkeypatch):
     def agrees(held, small, loaded):
         share = small.provenance.compression.keep_asked
         tried.append(share)
-        return Agreement(1, 1, share, 0.0, 0, 0.0)
+        return Agreement(1, 1, 1, share, 0.0, 0, 0.0)
 
     monkeypatch.setattr(agreeing, "agreement", agrees)
     return tried

@@ -59,6 +59,19 @@ def test_the_full_cache_is_asked_its_own_answers(read):
     assert held.top[:, 0].tolist() == list(answered)  # greedy answers are the likeliest tokens
 
 
+def test_only_tokens_that_the_full_cache_is_sure_of_count_for_the_agreement(read):
+    loaded, full = read
+    held = ask_held_out(full, ["What is Lufe?", "What is it?"], loaded)
+    other = held.top.clone()
+    other[1:, 0] = held.top[1:, 1]  # what it would say if it had only its second choice, but for the first token
+    sure = torch.full_like(held.log_probs, 0.1).log()
+    sure[:2, 0] = math.log(0.9)
+    found = agreement(replace(held, top=other, log_probs=sure), full, loaded)
+    assert (found.tokens, found.sure, found.top1) == (len(other), 2, 0.5)
+    unsure = agreement(replace(held, log_probs=torch.full_like(sure, -5.0)), full, loaded)
+    assert (unsure.sure, unsure.top1) == (len(other), 1)
+
+
 def test_what_is_lost_shows(read):
     loaded, full = read
     held = ask_held_out(full, held_out_questions([NOTES]), loaded)

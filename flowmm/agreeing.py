@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from flowmm.byte_planner import compressed
 from flowmm.context import ContextCache
+from flowmm.distil import distilled, lessons
 from flowmm.errors import UsageError
 from flowmm.header import Header
 from flowmm.held_out import agreement, ask_held_out, held_out_questions
@@ -30,6 +31,7 @@ def compressed_and_compared(
     options: CompressOptions,
     kv_dtype: str | None,
     progress: Progress,
+    text: str = "",
 ) -> tuple[ContextCache, str]:
     """The small cache with what was lost in its record, and the precision that it is to be stored in.
 
@@ -42,14 +44,18 @@ def compressed_and_compared(
         options: with ``min_agreement``, the share of slots is doubled until it is reached, up to ``MOST``.
         kv_dtype: as asked for.
         progress: told how far compressing is.
+        text: of the context, for methods that train what is kept through the model; without it they do not.
 
     Raises:
         UsageError: the agreement is not reached.
     """
     held = ask_held_out(cache, questions, loaded)
+    known = lessons(cache, text, method, loaded)
     asked: float | None = None
     while True:
         small, name = compressed(cache, method, profile, options, kv_dtype, progress)
+        if known is not None and method.distil is not None:
+            small = distilled(small, known, held, loaded, method.distil, PACKINGS[name], options.seed)
         found = agreement(held, rounded(small, PACKINGS[name]), loaded)
         share = _share(small)
         asked = share if asked is None else asked

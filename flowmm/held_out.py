@@ -41,9 +41,13 @@ class HeldOut:
 
 def held_out_questions(parts: Sequence[Part]) -> tuple[str, ...]:
     """Questions about the whole, and about names and numbers of the text."""
-    text = "\n".join(str(part.payload) for part in parts if part.kind == "text")
-    about = [ABOUT[index % 2].format(item=name) for index, name in enumerate(names(text, _ITEMS))]
+    about = [ABOUT[index % 2].format(item=name) for index, name in enumerate(names(text_of(parts), _ITEMS))]
     return (*WHOLE, *about)
+
+
+def text_of(parts: Sequence[Part]) -> str:
+    """All that was read as text."""
+    return "\n".join(str(part.payload) for part in parts if part.kind == "text")
 
 
 def ask_held_out(full: ContextCache, questions: Sequence[str], loaded: LoadedModel) -> HeldOut:

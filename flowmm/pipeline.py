@@ -96,7 +96,7 @@ def prefill_file(
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
     from flowmm.agreeing import compressed_and_compared
     from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
-    from flowmm.held_out import held_out_questions
+    from flowmm.held_out import held_out_questions, text_of
     from flowmm.observe.gate_file import gate_of
 
     scouted = _scouted(parts, scout, model, plan, system, chunk_tokens, compression.seed, clock)
@@ -119,13 +119,11 @@ def prefill_file(
     )
     clock.seconds |= cache.provenance.seconds
     clock.skip()
-    questions = held_out_questions(parts)
     if plan.method is None:
-        cache = replace(cache, provenance=replace(cache.provenance, held_out=questions))
+        cache = replace(cache, provenance=replace(cache.provenance, held_out=held_out_questions(parts)))
     else:
-        cache, kv_dtype = compressed_and_compared(
-            cache, questions, loaded, plan.method, plan.known_profile, compression, kv_dtype, clock.progress
-        )
+        how = (loaded, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+        cache, kv_dtype = compressed_and_compared(cache, held_out_questions(parts), *how, text=text_of(parts))
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
     return _written(cache, output, kv_dtype, force, provenance, clock)

@@ -20,6 +20,13 @@ from flowmm.validation import FileModel, Rule, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem, dump, read, refuse
 
 
+class Distil(FileModel):
+    """Train the slots of the small cache through the model, on the full cache's answers to the method's probes."""
+
+    steps: Annotated[int, Field(ge=1)] = 80  # of Adam
+    rate: Annotated[float, Field(gt=0)] = 0.02  # at the start
+
+
 class Method(FileModel):
     """A compression method: one scoring, one allocation and one merging rule."""
 
@@ -34,6 +41,7 @@ class Method(FileModel):
     budget: Rule
     merge: Rule
     refit: dict[str, Any] | None = None  # fields of flowmm.refit.Refit; None: no refit
+    distil: Distil | None = None  # None: not trained through the model
     decode: Decode | None = None  # None: nothing is evicted while decoding
     exact: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of kept slots that a file of few bits has in 16, by score
     passes: Annotated[float, Field(ge=1)] = 1.0  # times the context is read

@@ -57,18 +57,18 @@ def train(
         share = rows.shape[0] / fit.index.shape[0]
         optimizer.zero_grad()
         with torch.enable_grad():
-            slots = _moved(start, moves, free)
+            slots = moved(start, moves, free)
             output, total, sees = _attended(fit.at(rows), replace(small, keys=slots.keys), slots)
             missed = ((output - seen.output[0][:, :, rows]).square().sum(-1) * sees).sum((1, 2)) / power / share
             apart = ((total - log_mass[:, :, rows]).square() * sees).sum((1, 2)) / sees.sum((1, 2)).clamp_min(1)
             torch.autograd.backward((missed + apart).sum())
         optimizer.step()
         schedule.step()
-    found = _moved(start, [one.detach() for one in moves], free)
+    found = moved(start, [one.detach() for one in moves], free)
     return Slots(found.keys.to(start.keys.dtype), found.weight, found.values.to(start.values.dtype))
 
 
-def _moved(start: Slots, moves: list[Tensor], free: Tensor) -> Slots:
+def moved(start: Slots, moves: list[Tensor], free: Tensor) -> Slots:
     """The slots in float32, those that are free moved."""
     keys, weight, values = moves
     factor = (weight * free).clamp(-_FARTHEST, _FARTHEST).exp()

@@ -26,6 +26,7 @@ LEVELS = {
         "calibrate",
         "contexts",
         "demo",
+        "distil",
         "doctor",
         "held_out",
         "lessons",

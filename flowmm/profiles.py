@@ -184,7 +184,8 @@ def methods_table() -> str:
     for path in sorted((_shipped() / "methods").glob("*.yaml")):
         method = load_method(path)
         question = "yes" if method.question else "no"
-        refit = ", ".join(f"{name} {value}" for name, value in (method.refit or {}).items())
+        trained = {} if method.distil is None else {"distil": f"in {method.distil.steps} steps"}
+        refit = ", ".join(f"{name} {value}" for name, value in ((method.refit or {}) | trained).items())
         cells = (f"`{method.name}`", method.title, method.paper or "", method.score, method.budget, method.merge, refit)
         rows.append(f"| {' | '.join(map(str, cells))} | {method.passes:g} | {question} |")
     return "\n".join(rows) + "\n"

@@ -23,8 +23,8 @@ from flowmm.yamlfile import Document, Problem, dump, read, refuse
 class Distil(FileModel):
     """Train the slots of the small cache through the model, on the full cache's answers to the method's probes."""
 
-    steps: Annotated[int, Field(ge=1)] = 80  # of Adam
-    rate: Annotated[float, Field(gt=0)] = 0.02  # at the start
+    steps: Annotated[int, Field(ge=1)] = 200  # of Adam
+    rate: Annotated[float, Field(gt=0)] = 0.05  # at the start
 
 
 class Method(FileModel):

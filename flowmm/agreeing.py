@@ -55,7 +55,8 @@ def compressed_and_compared(
     while True:
         small, name = compressed(cache, method, profile, options, kv_dtype, progress)
         if known is not None and method.distil is not None:
-            small = distilled(small, known, held, loaded, method.distil, PACKINGS[name], options.seed)
+            how = (loaded, method.distil, PACKINGS[name], options.seed)
+            small = _marked(distilled(small, known, held, *how, bias=not options.limited), small)
         found = agreement(held, rounded(small, PACKINGS[name]), loaded)
         share = _share(small)
         asked = share if asked is None else asked
@@ -82,6 +83,14 @@ def compressed_later(
     questions = header.provenance.held_out or held_out_questions(())
     loaded = load_model_of(header, model)
     return compressed_and_compared(cache, questions, loaded, method, profile, options, kv_dtype, progress)
+
+
+def _marked(trained: ContextCache, small: ContextCache) -> ContextCache:
+    """With a note that training was taken, if it was."""
+    done = small.provenance.compression
+    if trained is small or done is None:
+        return small
+    return replace(trained, provenance=replace(small.provenance, compression=replace(done, trained=True)))
 
 
 def _share(small: ContextCache) -> float:

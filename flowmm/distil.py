@@ -41,6 +41,8 @@ def distilled(
     settings: Distil,
     packing: Packing,
     seed: int = 0,
+    *,
+    bias: bool = True,
 ) -> ContextCache:
     """The small cache with trained keys, biases and values, if held-out questions diverge less with them.
 
@@ -55,9 +57,13 @@ def distilled(
         settings: of the method.
         packing: of the file.
         seed: of the draw of each step's answers.
+        bias: whether biases move too; a file has to store them.
+
+    Returns:
+        ``small`` itself where training does not help.
     """
     cache = placed(small, loaded)
-    moving = _Moving.of(cache)
+    moving = _Moving.of(cache, bias)
     optimizer = torch.optim.Adam([move for one in moving.moves for move in one], lr=settings.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     generator = torch.Generator().manual_seed(seed)
@@ -95,9 +101,10 @@ class _Moving:
     start: list[Slots]
     free: list[Tensor]  # each [H_kv, K] bool
     moves: list[list[Tensor]]  # for each layer those of keys, weights and values
+    bias: bool  # False: the weights stay what they are
 
     @classmethod
-    def of(cls, cache: ContextCache) -> _Moving:
+    def of(cls, cache: ContextCache, bias: bool) -> _Moving:
         """Nothing has moved yet."""
         weights = [torch.ones(layer.position.shape, device=layer.keys.device) for layer in cache.layers]
         start = [Slots(layer.keys, one, layer.values) for layer, one in zip(cache.layers, weights, strict=True)]
@@ -106,20 +113,22 @@ class _Moving:
             [torch.zeros_like(slots, dtype=torch.float32, requires_grad=True) for slots in vars(one).values()]
             for one in start
         ]
-        return cls(cache.layers, start, free, moves)
+        return cls(cache.layers, start, free, moves, bias)
 
     def layers(self) -> list[LayerCache]:
         """As they are now, in float32."""
         found = []
         for layer, slots, free, moves in zip(self.before, self.start, self.free, self.moves, strict=True):
             new = moved(slots, moves, free)
-            bias = new.weight.log() if layer.bias is None else layer.bias + new.weight.log()
-            found.append(replace(layer, keys=new.keys, values=new.values, bias=bias))
+            if self.bias:
+                added = new.weight.log()
+                layer = replace(layer, bias=added if layer.bias is None else layer.bias + added)
+            found.append(replace(layer, keys=new.keys, values=new.values))
         return found
 
 
 def _back(old: LayerCache, new: LayerCache) -> LayerCache:
     """The new slots where the old ones were, in their dtype."""
-    assert new.bias is not None
     like = old.keys
-    return replace(old, keys=new.keys.to(like), values=new.values.to(like), bias=new.bias.to(like.device))
+    bias = None if new.bias is None else new.bias.to(like.device)
+    return replace(old, keys=new.keys.to(like), values=new.values.to(like), bias=bias)

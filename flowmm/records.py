@@ -164,6 +164,7 @@ class Compression:
     diagnostics: Diagnostics | None = None
     planned: str | None = None  # what was chosen for a limit of bytes, and why
     agreement: Agreement | None = None  # None: made without the model
+    trained: bool = False  # whether slots were trained through the model
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     if compression is None:
         yield "method    none: every slot is here"
     else:
-        yield f"method    {compression.method}, profile {compression.profile}, seed {compression.seed}"
+        trained = ", trained through the model" if compression.trained else ""
+        yield f"method    {compression.method}, profile {compression.profile}, seed {compression.seed}{trained}"
         yield f"keep      {percent(compression.keep_asked)} asked, {percent(compression.keep_reached)} reached"
         if compression.planned is not None:
             yield f"planned   {compression.planned}"

@@ -35,6 +35,7 @@ _NEEDS: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {  # in words, an
     "cumulative": ("the attention received from all queries", lambda one: one.cumulative is not None),
     "sample": ("queries from all over the context", lambda one: one.sample_index is not None),
     "references": ("at least two reference queries", lambda one: one.num_references > 1),
+    "value_weight": ("how far each value moves the output", lambda one: True),  # |v| stands in for it on some models
     "rotation": ("the rotation of the keys (not known of every model)", lambda one: one.rotation is not None),
 }
 
@@ -91,7 +92,8 @@ def compress(
         if rules.refit is not None and cache.evidence is not None:
             seen = small if packing is None else rounded_keys(small, packing, cache.num_tokens)
             fit = rules.refit(layer, seen, cache.evidence[index], cache.num_tokens, seed)
-            small, before, after = replace(fit.layer, keys=small.keys), fit.error_before, fit.error_after
+            keys = fit.layer.keys.where(fit.moved[:, None, None], small.keys)  # else as they were before the rounding
+            small, before, after = replace(fit.layer, keys=keys), fit.error_before, fit.error_after
             record = replace(record, error_evicted=before, error_refitted=after, heads_refitted=fit.heads)
         layers.append(small)
         records.append(record)
@@ -102,7 +104,8 @@ def compress(
     stored = done if packing is None else rounded(done, packing)
     diagnostics = diagnose(cache, stored, rules.refit or Refit(), seed)
     compression = Compression(*names, share, done.keep, seed, tuple(records), diagnostics)
-    return replace(done, provenance=replace(cache.provenance, flow=_flows(cache), compression=compression))
+    made = replace(cache.provenance, flow=_flows(cache), compression=compression, held_out=())
+    return replace(done, provenance=made)
 
 
 def _important(selection: Selection, small: LayerCache, share: float) -> Tensor | None:

@@ -21,14 +21,16 @@ class Reconstruct(FileModel):
 
 
 class Probes(FileModel):
-    """A pass in which the model writes about the context and is fed what it wrote (self-study)."""
+    """A pass that feeds questions about the context, with answers of the model (self-study) or without (probes)."""
 
     requests: list[str] = Field(default_factory=list)  # what it writes: a transcription, a summary, key facts as JSON
     list_items: list[str] = Field(default_factory=list)  # requests whose answers are lists
     about_item: list[str] = Field(default_factory=list)  # questions asked about each item, {item}
-    most_items: Annotated[int, Field(ge=0)] = 128
+    most_items: Annotated[int, Field(ge=0)] = 128  # of those listed
+    things: list[str] = Field(default_factory=list)  # further items, whether the context has them or not
+    words: Annotated[int, Field(ge=0)] = 0  # further items: at most so many names and numbers of the context's text
     longest: Annotated[int, Field(ge=1)] = 512  # tokens of an answer to a request
-    longest_about: Annotated[int, Field(ge=1)] = 48  # tokens of an answer about an item
+    longest_about: Annotated[int, Field(ge=0)] = 48  # tokens of an answer about an item; 0: fed without an answer
     queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it
 
 

@@ -85,8 +85,9 @@ def prefill_file(
     clock.lap("read")
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
-    from flowmm.byte_planner import compressed
+    from flowmm.agreeing import compressed_and_compared
     from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
+    from flowmm.held_out import held_out_questions, text_of
     from flowmm.observe.gate_file import gate_of
 
     scouted = _scouted(parts, scout, model, plan, system, chunk_tokens, compression.seed, clock)
@@ -109,8 +110,11 @@ def prefill_file(
     )
     clock.seconds |= cache.provenance.seconds
     clock.skip()
-    if plan.method is not None:
-        cache, kv_dtype = compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+    if plan.method is None:
+        cache = replace(cache, provenance=replace(cache.provenance, held_out=held_out_questions(parts)))
+    else:
+        how = (loaded, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+        cache, kv_dtype = compressed_and_compared(cache, held_out_questions(parts), *how, text=text_of(parts))
         clock.lap("compress")
     cache = _finished(cache, loaded, kv_dtype, clock.seconds)
     return _written(cache, output, kv_dtype, force, provenance, clock)
@@ -121,29 +125,35 @@ def compress_file(
     output: str | Path,
     *,
     compression: CompressOptions = _COMPRESS,
+    model: ModelOptions = _MODEL,
     kv_dtype: str | None = None,
     force: bool = False,
     provenance: bool = True,
     progress: Progress | None = None,
 ) -> Header:
-    """Make a small file from a full one, without the documents and without the model; as :func:`prefill_file`."""
+    """Make a small file from a full one, without the documents; as :func:`prefill_file`.
+
+    The model is needed for ``compression.min_agreement`` alone; which one it is, the file says.
+    """
+    from flowmm.agreeing import compressed_later
     from flowmm.atomic import check_target
-    from flowmm.byte_planner import compressed
     from flowmm.store import load
 
     check_target(output, force=force)
     if os.path.exists(output) and os.path.samefile(source, output):
         raise UsageError(f"{output}: is both source and output", "Name another file with -o; the full one is kept.")
     header = read_header(source)
-    model = header.provenance.model
-    plan = Plan.early(model.id, compression).completed(model.model_type)
+    made = header.provenance.model
+    plan = Plan.early(made.id, compression).completed(made.model_type)
     if plan.method is None:
         raise UsageError("there is nothing to do without compression", "Leave --no-compress away.")
     clock = Clock(progress)
     clock.progress("read", 0, 1)
     cache = load(source)
     clock.lap("read")
-    small, kv_dtype = compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
+    small, kv_dtype = compressed_later(
+        cache, header, model, plan.method, plan.known_profile, compression, kv_dtype, clock.progress
+    )
     clock.lap("compress")
     seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
     small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))

@@ -26,6 +26,7 @@ class CompressOptions:
     seed: int = 0
     max_bytes: int | None = None  # of the file; chooses slots, and bits unless those are asked for
     reduce: float | None = None  # the same as a share of the full cache in 16 bits that goes
+    min_agreement: float | None = None  # of the small cache with the full one; keeps more than asked for if need be
 
     @property
     def limited(self) -> bool:
@@ -54,6 +55,11 @@ class Plan:
             raise UsageError(f"--max-bytes {compression.max_bytes}: is less than 1", "Give the bytes of the file.")
         if compression.reduce is not None and not 0 < compression.reduce < 1:
             raise UsageError(f"--reduce {compression.reduce}: is not between 0 and 1", "95% leaves a twentieth.")
+        wanted = compression.min_agreement
+        if wanted is not None and not 0 < wanted <= 1:
+            raise UsageError(
+                f"--min-agreement {wanted}: is not above 0 and at most 1", "0.98 lets one token in 50 differ."
+            )
         sizes = (compression.keep, compression.keep_tokens, compression.max_bytes, compression.reduce)
         if sum(size is not None for size in sizes) > 1:
             raise UsageError(

@@ -20,6 +20,13 @@ from flowmm.validation import FileModel, Rule, find_problems, unknown_name
 from flowmm.yamlfile import Document, Problem, dump, read, refuse
 
 
+class Distil(FileModel):
+    """Train the slots of the small cache through the model, on the full cache's answers to the method's probes."""
+
+    steps: Annotated[int, Field(ge=1)] = 200  # of Adam
+    rate: Annotated[float, Field(gt=0)] = 0.05  # at the start
+
+
 class Method(FileModel):
     """A compression method: one scoring, one allocation and one merging rule."""
 
@@ -34,6 +41,7 @@ class Method(FileModel):
     budget: Rule
     merge: Rule
     refit: dict[str, Any] | None = None  # fields of flowmm.refit.Refit; None: no refit
+    distil: Distil | None = None  # None: not trained through the model
     decode: Decode | None = None  # None: nothing is evicted while decoding
     exact: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of kept slots that a file of few bits has in 16, by score
     passes: Annotated[float, Field(ge=1)] = 1.0  # times the context is read
@@ -176,7 +184,8 @@ def methods_table() -> str:
     for path in sorted((_shipped() / "methods").glob("*.yaml")):
         method = load_method(path)
         question = "yes" if method.question else "no"
-        refit = ", ".join(f"{name} {value}" for name, value in (method.refit or {}).items())
+        trained = {} if method.distil is None else {"distil": f"in {method.distil.steps} steps"}
+        refit = ", ".join(f"{name} {value}" for name, value in ((method.refit or {}) | trained).items())
         cells = (f"`{method.name}`", method.title, method.paper or "", method.score, method.budget, method.merge, refit)
         rows.append(f"| {' | '.join(map(str, cells))} | {method.passes:g} | {question} |")
     return "\n".join(rows) + "\n"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowmm.answer import answer_all
-from flowmm.context import ContextCache, Evidence, Prompt
+from flowmm.context import ContextCache, Evidence, Modality, Prompt
 from flowmm.errors import UsageError
 from flowmm.hf.layers import output_weight, shown_to
 from flowmm.hf.loading import LoadedModel
@@ -130,7 +130,9 @@ class _Reading:
         """What the model writes about the context, fed behind it."""
         began = perf_counter()
         told = partial(self.progress, "probes")
-        answers = study(self._ask, settings, told)
+        words = self.prompt.token_ids[self.prompt.modality == Modality.TEXT]
+        text = str(self.loaded.tokenizer.decode(words)) if settings.words else ""
+        answers = study(self._ask, settings, text, told)
         seen = replayed(self.cache, answers, self.loaded, settings, seed=self.seed, progress=told)
         return _Pass("probes", settings, seen, perf_counter() - began)
 

@@ -137,6 +137,19 @@ class Diagnostics:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How a small cache answers held-out questions, against the answers that the full one gave."""
+
+    questions: int
+    tokens: int  # of the answers, their ends included; the full cache's own, whatever the small one would say
+    sure: int  # of these, those to which the full cache gives at least 0.8; all of them where it is never sure
+    top1: float  # share of those it is sure of that the small cache finds likeliest too
+    kl: float  # mean of KL(full || small) at all of them, in nats
+    important: int  # tokens of the context that the questions look at
+    important_gone: float  # share of those without a slot in any layer and head
+
+
+@dataclass(frozen=True)
 class Compression:
     """What was asked of the compression and what it did."""
 
@@ -150,6 +163,8 @@ class Compression:
     layers: tuple[LayerRecord, ...]
     diagnostics: Diagnostics | None = None
     planned: str | None = None  # what was chosen for a limit of bytes, and why
+    agreement: Agreement | None = None  # None: made without the model
+    trained: bool = False  # whether slots were trained through the model
 
 
 @dataclass(frozen=True)
@@ -188,6 +203,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str | None = None  # UTC, ISO 8601
     scout: ScoutRecord | None = None
+    held_out: tuple[str, ...] = ()  # in a full file: questions to compare small caches by, with words of the context
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowmm.context import Evidence, LayerCache
 from flowmm.references import References, attend, logit_blocks, references, split
+from flowmm.training import Slots, train
 
 LARGEST_BIAS = 3.0  # weights are boxed to [e^-3, e^3], as in the paper
 NOISE = 1e-5  # of a relative error in float32; a head that lost nothing stays as it is
@@ -25,6 +26,7 @@ class Refitted:
     error_before: float | None  # None: no held-out query sees a kept slot
     error_after: float | None
     heads: int  # heads that took the new bias and values; the others are as they were
+    moved: Tensor  # [H_kv] bool, heads whose keys are others than before
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Refit:
         held_out: share of the reference queries that judge and are not fitted to.
         iterations: steps of the bias solver.
         queries: most reference queries to use of each layer and query head; memory and time grow with them.
+        steps: then train keys, bias and values together by so many steps of Adam (:func:`flowmm.training.train`).
+        rate: of these, at the start.
     """
 
     bias: bool = True
@@ -52,6 +56,8 @@ class Refit:
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     iterations: Annotated[int, Field(ge=1)] = 100
     queries: Annotated[int, Field(ge=2)] = 512
+    steps: Annotated[int, Field(ge=0)] = 0
+    rate: Annotated[float, Field(gt=0)] = 0.02
 
     def __call__(self, full: LayerCache, small: LayerCache, evidence: Evidence, num_tokens: int, seed: int) -> Refitted:
         """The small layer with new bias and values.
@@ -64,23 +70,35 @@ class Refit:
             seed: of the draw of held-out queries.
         """
         fit, held = split(references(evidence, num_tokens, full.keys.device), self.queries, self.held_out, seed)
-        train, test = _problem(fit, full, small), _problem(held, full, small)
+        known, test = _problem(fit, full, small), _problem(held, full, small)
         free = ~(small.protected | small.padding)
         plain = torch.ones(free.shape, device=free.device)
-        weight = weights(train.phi, train.mass, free, self.iterations) if self.bias else plain
+        weight = weights(known.phi, known.mass, free, self.iterations) if self.bias else plain
         before, values = _error(test, plain, small.values), small.values
         if self.values:
-            share = _attention(train.phi, weight, out=train.phi)
-            values = ridge_values(share, train.target, values.float(), free, self.ridge).to(values.dtype)
-        after = _error(test, weight, values)
+            share = _attention(known.phi, weight, out=known.phi)
+            values = ridge_values(share, known.target, values.float(), free, self.ridge).to(values.dtype)
+        slots = Slots(small.keys, weight, values)
+        if self.steps:
+            slots = train(fit, full, small, slots, free, self.steps, self.rate, seed)
+            test = _problem(held, full, replace(small, keys=slots.keys))
+        after = _error(test, slots.weight, slots.values)
         better = after < before - NOISE  # False where one is not a number
-        values = values.where(better[:, None, None], small.values)
-        bias = small.bias
-        if self.bias and bool(better.any()):
-            added = weight.where(better[:, None], plain).log()
-            bias = added if bias is None else bias + added
-        layer = replace(small, values=values, bias=bias)
-        return Refitted(layer, _mean(before), _mean(after.where(better, before)), int(better.sum()))
+        layer = _taken(small, slots, better, plain)
+        moved = better & (layer.keys != small.keys).flatten(1).any(1)
+        return Refitted(layer, _mean(before), _mean(after.where(better, before)), int(better.sum()), moved)
+
+
+def _taken(small: LayerCache, slots: Slots, better: Tensor, plain: Tensor) -> LayerCache:
+    """The layer with the new slots in the heads ``[H_kv]`` that are better off with them."""
+    chosen = better[:, None, None]
+    bias = small.bias
+    if bool((better[:, None] & (slots.weight != plain)).any()):
+        added = slots.weight.where(better[:, None], plain).log()
+        bias = added if bias is None else bias + added
+    return replace(
+        small, keys=slots.keys.where(chosen, small.keys), values=slots.values.where(chosen, small.values), bias=bias
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _MODEL, _COMPRESSION = "Model", "Compression"
 _POWERS = " KMGT"
+QUALITIES = {"fast": "flowmm-fast", "balanced": "flowmm", "max": "flowmm-max"}  # methods by what they are called
 _SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -117,6 +118,23 @@ Method = Annotated[
         rich_help_panel=_COMPRESSION,
     ),
 ]
+Quality = Annotated[
+    Literal["fast", "balanced", "max"] | None,
+    typer.Option(
+        "--quality",
+        help="Short for --method flowmm-fast (one pass), flowmm (the default) or flowmm-max (trains what is kept).",
+        rich_help_panel=_COMPRESSION,
+    ),
+]
+MinAgreement = Annotated[
+    str | None,
+    typer.Option(
+        "--min-agreement",
+        metavar="SHARE",
+        help="Keep more, up to half of the slots, until this share of held-out answers stays the same: 0.98 or 98%.",
+        rich_help_panel=_COMPRESSION,
+    ),
+]
 Profile = Annotated[
     str | None,
     typer.Option(
@@ -161,13 +179,20 @@ def compress_options(
     *,
     max_bytes: str | None = None,
     reduce: str | None = None,
+    quality: str | None = None,
+    min_agreement: str | None = None,
     enabled: bool = True,
 ) -> "CompressOptions":
     """The compression flags as one value.
 
     Raises:
-        UsageError: two sizes, a size and ``--no-compress``, or a value that is none.
+        UsageError: two sizes, a size and ``--no-compress``, two methods, or a value that is none.
     """
+    if quality is not None and method is not None:
+        raise UsageError("--method and --quality exclude each other", "Give one of them: --method or --quality.")
+    if min_agreement is not None and not enabled:
+        what = "--min-agreement and --no-compress exclude each other"
+        raise UsageError(what, "Leave one of them away: with every slot all answers stay the same.")
     given = [
         flag
         for flag, used in (
@@ -186,7 +211,9 @@ def compress_options(
 
     most = None if max_bytes is None else parse_bytes(max_bytes, "--max-bytes")
     gone = None if reduce is None else parse_reduction(reduce)
-    return CompressOptions(enabled, method, profile, share, keep_tokens, seed, most, gone)
+    wanted = None if min_agreement is None else parse_agreement(min_agreement)
+    named = method if quality is None else QUALITIES[quality]
+    return CompressOptions(enabled, named, profile, share, keep_tokens, seed, most, gone, wanted)
 
 
 def parse_reduction(text: str) -> float:
@@ -212,6 +239,19 @@ def parse_share(text: str) -> float:
     share = _fraction(text, "--keep", hint)
     if not 0 < share <= 1:
         raise UsageError(f"--keep {text}: not a share between 0 and 1", hint)
+    return share
+
+
+def parse_agreement(text: str) -> float:
+    """``0.98`` and ``98%`` as 0.98.
+
+    Raises:
+        UsageError: no number, or not in (0, 1].
+    """
+    hint = "Give the share of held-out answers' tokens that must stay the same: --min-agreement 0.98 or 98%."
+    share = _fraction(text, "--min-agreement", hint)
+    if not 0 < share <= 1:
+        raise UsageError(f"--min-agreement {text}: not a share between 0 and 1", hint)
     return share
 
 

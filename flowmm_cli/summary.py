@@ -22,6 +22,7 @@ def as_dict(path: Path, header: "Header") -> dict[str, Any]:
         "slots_full": header.num_slots_full,
         "keep_asked": compression.keep_asked if compression else None,
         "keep_reached": header.keep,
+        "agreement": compression.agreement.top1 if compression and compression.agreement else None,
         "bytes_full": header.full_bytes,
         "bytes_file": header.file_bytes,
         "seconds": dict(provenance.seconds),
@@ -32,7 +33,8 @@ def as_dict(path: Path, header: "Header") -> dict[str, Any]:
 def lines(path: Path, header: "Header") -> list[str]:
     """For people: what was kept, what it takes on disk, what it cost."""
     provenance = header.provenance
-    how = f", method {provenance.compression.method}" if provenance.compression else ", not compressed"
+    made = provenance.compression
+    how = f", method {made.method}" if made else ", not compressed"
     cost = [f"{phase} {human_seconds(value)}" for phase, value in provenance.seconds.items()]
     if provenance.peak_memory_bytes is not None:
         cost.append(f"peak memory {human_bytes(provenance.peak_memory_bytes)}")
@@ -40,6 +42,7 @@ def lines(path: Path, header: "Header") -> list[str]:
         f"{path}: {header.num_tokens} tokens, {header.num_slots} of {header.num_slots_full} slots kept "
         f"({percent(header.keep)}){how}",
         f"{human_bytes(header.full_bytes)} of keys and values -> {human_bytes(header.file_bytes)} on disk",
+        *([f"held-out answers: {percent(made.agreement.top1)} of the tokens stay"] if made and made.agreement else []),
         *([", ".join(cost)] if cost else []),
     ]
 

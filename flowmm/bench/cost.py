@@ -150,6 +150,7 @@ class _Bench:
         if rules.refit is not None:
             bare = method.model_copy(update={"refit": None})
             refitting = compressing - self._timed(self._compressed, full, bare, keep)[1]
+        training, comparing = self._through_the_model(full, small, method)
         reading = full.provenance.seconds["vision"] + full.provenance.seconds["prefill"]
         stages = {
             "observe": reading - plain,
@@ -157,8 +158,25 @@ class _Bench:
             "select": compressing - refitting - diagnosing,
             "refit": refitting,
             "diagnose": diagnosing,
+            "train": training,
+            "compare": comparing,
         }
         return Cost(method.name, plain, stages, peak_bytes)
+
+    def _through_the_model(self, full: ContextCache, small: ContextCache, method: Method) -> tuple[float, float]:
+        """Seconds of training the small cache, and of comparing it with the full one."""
+        from flowmm.distil import distilled, lessons
+        from flowmm.held_out import agreement, ask_held_out, held_out_questions, text_of
+        from flowmm.packing import PACKINGS
+
+        held, asking = self._timed(ask_held_out, full, held_out_questions(self._parts), self._loaded)
+        _, replaying = self._timed(agreement, held, small, self._loaded)
+        known, learning = self._timed(lessons, full, text_of(self._parts), method, self._loaded)
+        training = 0.0
+        if known is not None and method.distil is not None:
+            how = (known, held, self._loaded, method.distil, PACKINGS["bf16"], self._seed)
+            training = learning + self._timed(distilled, small, *how)[1]
+        return training, asking + replaying
 
     def _read(self, method: Method) -> ContextCache:
         from flowmm.contexts import read_context

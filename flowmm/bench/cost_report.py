@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-STAGES = ("observe", "passes", "select", "refit", "diagnose")
+STAGES = ("observe", "passes", "select", "refit", "diagnose", "train", "compare")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Cost:
     """One method, once. Stages are seconds and may come out a little below 0 where they take nothing.
 
     ``observe`` is what the reading takes beyond a plain one, ``passes`` what is run over the model besides it,
-    ``select`` is score, budget, selection and merge, ``diagnose`` what :mod:`flowmm.diagnostics` takes.
+    ``select`` is score, budget, selection and merge, ``diagnose`` what :mod:`flowmm.diagnostics` takes, ``train`` what
+    training through the model does, and ``compare`` the held-out questions that every prefill asks.
     """
 
     method: str

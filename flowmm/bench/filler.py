@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowmm.hf.loading import LoadedModel
 
 _SIDE = 448  # pixels of an image; a common tile of vision towers
+_NAMED = 16  # of so many words one is a name
 _BLOTCHES = 16  # of different colour along a side
 
 
@@ -62,6 +63,7 @@ def _text(words: str, number: int) -> Part:
 def _words(random: Random, tokens: int, loaded: LoadedModel) -> str:
     """As many made-up words as fit into ``tokens``."""
     words = ["".join(random.choices("aeioumnrstlkbd", k=random.randint(2, 8))) for _ in range(tokens)]
+    words[::_NAMED] = [word.capitalize() for word in words[::_NAMED]]  # what methods that ask about names ask about
     empty = _length([_text("", 0)], loaded)
     fits, too_many = 0, tokens + 1
     while too_many - fits > 1:

@@ -16,7 +16,9 @@ from flowmm.bench.suite import Suite, SuiteContext, SuiteQuestion
 from flowmm.compress import compress
 from flowmm.context import ContextCache, Modality
 from flowmm.contexts import read_prompt
+from flowmm.distil import distilled, lessons
 from flowmm.errors import FlowmmError
+from flowmm.held_out import ask_held_out, held_out_questions, text_of
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import template_prompt
 from flowmm.layer_tensors import rounded
@@ -162,8 +164,16 @@ class ContextRun:
 
     def _compressed(self, full: ContextCache, method: Method, key: Key) -> ContextCache:
         keep = key.keep if build_rules(method).budget.counted else None
-        profile, seed = self._subject.profile, self._subject.seed
-        return compress(full, method, profile=profile, keep=keep, seed=seed, packing=PACKINGS[key.kv_dtype])
+        profile, seed, packing = self._subject.profile, self._subject.seed, PACKINGS[key.kv_dtype]
+        small = compress(full, method, profile=profile, keep=keep, seed=seed, packing=packing)
+        if method.distil is None:
+            return small
+        loaded, text = self._subject.loaded, text_of(self._flat)
+        known = lessons(full, text, method, loaded)
+        if known is None:
+            return small
+        held = ask_held_out(full, held_out_questions(self._flat), loaded)
+        return distilled(small, known, held, loaded, method.distil, packing, seed)
 
 
 def _marked(asked: SuiteQuestion, found: Answer, tokens: list[int] | None, small: ContextCache) -> Asked:

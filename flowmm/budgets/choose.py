@@ -65,19 +65,23 @@ def choose(order: Tensor, tier: Tensor, count: int | Tensor) -> Tensor:
     return torch.zeros_like(first).scatter_(1, by_order.gather(1, by_tier), first) & (tier >= 0)
 
 
-def fill(ranking: Ranking, count: int | Tensor, recent: float = 0.0) -> Tensor:
+def fill(ranking: Ranking, count: int | Tensor, recent: float = 0.0, guarded: Tensor | None = None) -> Tensor:
     """Protected slots, then the newest, then the highest scores: ``[H_kv, S]`` bool, ``count`` slots of each head.
 
     Args:
         ranking: the layer.
         count: slots per head, or ``[H_kv]`` of each head.
         recent: share of them that goes to the newest slots.
+        guarded: ``[H_kv, S]`` bool, slots that come before all but the newest.
     """
     counts = torch.as_tensor(count).to(ranking.scores.device).expand(ranking.scores.shape[0])
     slot = torch.arange(ranking.scores.shape[1], device=ranking.scores.device)  # [S]
     living = ranking.living
     newest = living & (slot >= (living.sum(1) - (recent * counts.double()).round())[:, None])
-    tier = torch.where(newest, 1, living.int() - 1).masked_fill(ranking.protected, 2)
+    tier = living.int() - 1
+    if guarded is not None:
+        tier = torch.where(guarded & living, 1, tier)
+    tier = torch.where(newest, 2, tier).masked_fill(ranking.protected, 3)
     return choose(torch.where(newest, slot.float(), ranking.scores), tier, counts)
 
 

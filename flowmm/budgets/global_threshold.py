@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from flowmm.budgets.alive import alive
 from flowmm.budgets.choose import Ranking, choose
 from flowmm.context import Modality
 
@@ -28,6 +29,7 @@ class GlobalThreshold:
             which is ``count`` times their share of the head's free slots.
         alive: this share of the tokens, the highest by their best score in any layer and head, keeps that slot
             (against eviction from every head: Physics of KV compression, arXiv 2603.01426).
+        head_budget: the floor is a share of what the profile's ``head_budget`` gives each head, if it has one.
     """
 
     counted: ClassVar[bool] = True
@@ -35,6 +37,7 @@ class GlobalThreshold:
     floor: Share = 0.0
     modality_floor: Share = 0.0
     alive: Share = 0.0
+    head_budget: bool = False
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """``[H_kv, S]`` bool per layer; all together exactly as many slots as a uniform budget keeps."""
@@ -50,7 +53,7 @@ class GlobalThreshold:
     def _tier(self, ranking: Ranking, guarded: Tensor) -> Tensor:
         """``[H_kv, S]``: 2 for protected slots, 1 for guarded ones, 0 for others, -1 for padding."""
         plain = (ranking.living.int() - 1).masked_fill(ranking.protected, 2)
-        guarded = guarded | choose(ranking.scores, plain, round(self.floor * ranking.count))
+        guarded = guarded | choose(ranking.scores, plain, self._floor(ranking))
         free = plain == 0
         for modality in (Modality.TEXT, Modality.VISUAL):
             mine = free & (ranking.layer.modality == modality)
@@ -58,20 +61,8 @@ class GlobalThreshold:
             guarded = guarded | choose(ranking.scores, mine.int() - 1, (self.modality_floor * expected).round())
         return torch.where(guarded & free, 1, plain)
 
-
-def alive(layers: Sequence[Ranking], share: float) -> list[Tensor]:
-    """Per layer ``[H_kv, S]`` bool: the best slot of each of the ``share`` of the tokens whose best slots are best."""
-    num_tokens = 1 + max(int(ranking.layer.position.max()) for ranking in layers)
-    best = layers[0].scores.new_full((num_tokens,), float("-inf"))
-    for ranking in layers:
-        scores = ranking.scores.masked_fill(~ranking.living, float("-inf"))
-        best = best.scatter_reduce(0, ranking.layer.position.long().flatten(), scores.flatten(), "amax")
-    number = round(share * int((best > float("-inf")).sum()))
-    important = choose(best[None], torch.zeros_like(best, dtype=torch.int)[None], number)[0]
-    found = []
-    for ranking in layers:
-        position = ranking.layer.position.long()
-        mine = important[position] & (ranking.scores == best[position]) & ranking.living
-        found.append(mine)
-        important = important.scatter(0, position[mine], False)  # one layer is enough
-    return found
+    def _floor(self, ranking: Ranking) -> int | Tensor:
+        """Slots that a head keeps whatever the threshold, or ``[H_kv]`` of each head."""
+        if not self.head_budget or ranking.head_counts is None:
+            return round(self.floor * ranking.count)
+        return (self.floor * ranking.head_counts.double()).round().long().to(ranking.scores.device)

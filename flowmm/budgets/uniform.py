@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from flowmm.budgets.alive import alive
 from flowmm.budgets.choose import Ranking, fill
 
 
@@ -21,15 +22,26 @@ class Uniform:
             2406.18139: as many as to the important ones, so also half).
         head_budget: give each head its share by the profile's ``head_budget``, measured once per model (attention
             matching, arXiv 2602.16284, does so); a profile without one changes nothing.
+        alive: before other scores, this share of the tokens, the highest by their best score in any layer and head,
+            keeps that slot (against eviction from every head: Physics of KV compression, arXiv 2603.01426).
     """
 
     counted: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset()
     recent: Annotated[float, Field(ge=0, le=1)] = 0.0
     head_budget: bool = False
+    alive: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """``[H_kv, S]`` bool per layer, ``count`` slots of each head, or ``head_counts``."""
-        for ranking in rankings:
-            by_head = ranking.head_counts if self.head_budget else None
-            yield fill(ranking, ranking.count if by_head is None else by_head, self.recent)
+        if not self.alive:  # layer by layer: scores of one layer are held at a time
+            for ranking in rankings:
+                yield fill(ranking, self._counts(ranking), self.recent)
+            return
+        layers = list(rankings)
+        for ranking, guarded in zip(layers, alive(layers, self.alive), strict=True):
+            yield fill(ranking, self._counts(ranking), self.recent, guarded)
+
+    def _counts(self, ranking: Ranking) -> int | Tensor:
+        by_head = ranking.head_counts if self.head_budget else None
+        return ranking.count if by_head is None else by_head

@@ -111,7 +111,6 @@ class Decoder:
         """What a step changes in place on the device, besides the slots that it fills."""
         return [self._next, *self._tail.counters()]
 
-    @torch.no_grad()
     def feed(self, token_ids: Tensor, real: Tensor, rows: slice | None = None) -> Tensor:
         """Take in tokens.
 
@@ -123,12 +122,17 @@ class Decoder:
         Returns:
             ``[B, V]`` float32 logits behind the last column.
         """
+        return self.feed_columns(token_ids, real, 1, rows)[:, -1]
+
+    @torch.no_grad()
+    def feed_columns(self, token_ids: Tensor, real: Tensor, count: int, rows: slice | None = None) -> Tensor:
+        """The same, ``[B, count, V]`` float32 logits behind each of the last ``count`` columns."""
         rows = rows or slice(0, token_ids.shape[0])
         real = real.to(self._device)
         position = self._next[rows] + (real.cumsum(1) - 1).clamp(min=0)
         self._next[rows] += real.sum(1, keepdim=True)
         self._attention.begin(position, real, rows)
-        return self._run(token_ids.to(self._device), position)
+        return self._run(token_ids.to(self._device), position, count)
 
     @torch.no_grad()
     def step(self, token_ids: Tensor) -> Tensor:
@@ -146,15 +150,19 @@ class Decoder:
         position = self._next[rows].clone()
         self._next[rows] += 1
         self._attention.begin(position, None, rows)
-        return self._run(token_ids[:, None], position)
+        return self._run(token_ids[:, None], position, 1)[:, -1]
 
-    def _run(self, token_ids: Tensor, position: Tensor) -> Tensor:
+    def _run(self, token_ids: Tensor, position: Tensor, count: int) -> Tensor:
         with attention_of(self._loaded.model), self._hidden_states():
             # The whole model, not decoder and head apart: some families scale or cap their logits on the way.
             output = self._loaded.model(
-                input_ids=token_ids, position_ids=position, use_cache=False, logits_to_keep=1, flowmm=self._attention
+                input_ids=token_ids,
+                position_ids=position,
+                use_cache=False,
+                logits_to_keep=count,
+                flowmm=self._attention,
             )
-        logits: Tensor = output.logits[:, -1].float()
+        logits: Tensor = output.logits[:, -count:].float()
         return logits
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from flowmm.merges.d2o import D2O
 from flowmm.merges.evict import Evict
 from flowmm.merges.flow_guided import FlowGuided
 from flowmm.merges.gaussian import Gaussian
+from flowmm.merges.gist import Gist
 from flowmm.merges.mass_fold import MassFold
 from flowmm.merges.nearest import Mean, Pivotal
 from flowmm.merges.selection import Selection
@@ -37,6 +38,7 @@ MERGES: dict[str, type[Merge]] = {
     "evict": Evict,
     "flow_guided": FlowGuided,
     "gaussian": Gaussian,
+    "gist": Gist,
     "mass_fold": MassFold,
     "mean": Mean,
     "pivotal": Pivotal,

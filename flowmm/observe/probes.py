@@ -1,4 +1,4 @@
-"""Observe through questions that the model asks itself about the context, answers, and is then fed (self-study)."""
+"""Observe through questions about the context that the model answers, or not, and is then fed (probes, self-study)."""
 
 from __future__ import annotations
 
@@ -25,24 +25,34 @@ Ask = Callable[[Sequence[str], int], list[Answer]]  # questions, longest answer 
 _BATCH = 16
 _STEP = 256  # tokens of a forward pass; bounds the masks, changes nothing
 _LONGEST_ITEM = 80  # characters; what is longer is prose and no item
+_WORD = re.compile(r"[^\W_]+(?:[-'\u2019.,/][^\W_]+)*")
 
 
-def study(ask: Ask, settings: Probes, progress: Callable[[int, int], None] | None = None) -> list[Answer]:
-    """Let the model write about the context: answers to fixed requests, and to questions about the items it lists.
+def study(
+    ask: Ask, settings: Probes, text: str = "", progress: Callable[[int, int], None] | None = None
+) -> list[Answer]:
+    """Let the model write about the context, and ask about items: those it lists, words of the text, and any things.
 
     Args:
         ask: answers questions over the full cache.
         settings: of the method.
+        text: of the context, without its images.
         progress: called with questions done and questions known so far.
+
+    Returns:
+        The answers; of questions that are not to be answered, empty ones.
     """
     told = progress or (lambda _done, _total: None)
     asked = list(dict.fromkeys([*settings.requests, *settings.list_items]))
     told(0, len(asked))
-    answers = ask(asked, settings.longest)
+    answers = ask(asked, settings.longest) if asked else []
     lists = [answer.text for answer in answers if answer.question in settings.list_items]
-    found = list(dict.fromkeys(item for text in lists for item in items(text)))[: settings.most_items]
+    listed = list(dict.fromkeys(item for text in lists for item in items(text)))[: settings.most_items]
+    found = dict.fromkeys([*listed, *names(text, settings.words), *settings.things])
     about = [question.replace("{item}", item) for item in found for question in settings.about_item]
     told(len(asked), len(asked) + len(about))
+    if not settings.longest_about:
+        return answers + [Answer(question, "", (), "length", 0, 0) for question in about]
     return answers + (ask(about, settings.longest_about) if about else [])
 
 
@@ -72,13 +82,37 @@ def replayed(
     watcher = Replay(cache.layers, draw=draw)
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
-        token_ids, real = _padded(batch)
+        token_ids, real = padded_rows(batch)
         decoder = Decoder(loaded, cache, len(batch), token_ids.shape[1], watcher)
         for step in range(0, token_ids.shape[1], _STEP):
             decoder.feed(token_ids[:, step : step + _STEP], real[:, step : step + _STEP])
         if progress is not None:
             progress(start + len(batch), len(rows))
     return Seen(tuple(watcher.received()), (), tuple(watcher.queries(layer) for layer in range(len(cache.layers))))
+
+
+def names(text: str, most: int) -> list[str]:
+    """Names and numbers of a text, at most so many, from all over it.
+
+    A name is a run of capitalised words, a number any word with a digit; scripts without capitals have numbers alone.
+    """
+    words = list(_WORD.finditer(text))
+    plain = {word.group() for word in words if word.group()[0].islower()}  # "The" is no name where "the" stands too
+    found: dict[str, None] = {}
+    run, end = "", -1
+    for word in words:
+        piece = word.group()
+        named = piece[0].isupper() and piece.lower() not in plain
+        if run and not (named and text[end : word.start()] == " "):
+            found[run], run = None, ""
+        if named:
+            run = f"{run} {piece}".strip()
+        elif any(letter.isdigit() for letter in piece):
+            found[piece] = None
+        end = word.end()
+    everything = list(found | ({run: None} if run else {}))
+    number = min(most, len(everything))
+    return [everything[index * len(everything) // number] for index in range(number)]
 
 
 def items(text: str) -> list[str]:
@@ -110,7 +144,7 @@ def _clean(found: Any) -> list[str]:
     return list(dict.fromkeys(item for item in stripped if item and len(item) <= _LONGEST_ITEM))
 
 
-def _padded(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+def padded_rows(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
     """``[B, n]`` token ids, right-padded, and which are real."""
     longest = max(len(row) for row in rows)
     token_ids = torch.zeros(len(rows), longest, dtype=torch.int64)

@@ -23,7 +23,7 @@ class Score(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Of "queries", "cumulative", "sample", "observed.<pass>"; evidence may be None when this is empty."""
+        """Of "queries", "cumulative", "sample", "value_weight", "observed.<pass>"; when empty, evidence may be None."""
         ...
 
     def __call__(self, layer: LayerCache, evidence: Evidence | None, seed: int) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from flowmm.context import Evidence, LayerCache
+from flowmm.scores.value_norm import value_norm
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,16 @@ class Leverage:
 
     Attributes:
         ridge: lambda over the mean eigenvalue of ``K' K``.
+        times_value_norm: weigh by ``|W_O v|``: a key that no other makes up for and that moves much when it is found.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
     ridge: Annotated[float, Field(gt=0)] = 1e-3
+    times_value_norm: bool = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The weights of the values, if they count."""
+        return frozenset({"value_weight"}) if self.times_value_norm else frozenset()
 
     def __call__(self, layer: LayerCache, evidence: Evidence | None, seed: int) -> Tensor:
         """``[H_kv, S]`` float32, higher is kept."""
@@ -37,4 +44,8 @@ class Leverage:
         ridge = (self.ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1)).clamp_min(1e-30)  # [H_kv]
         factor, _ = torch.linalg.cholesky_ex(gram + ridge[:, None, None] * torch.eye(size, device=gram.device))
         whitened: Tensor = torch.linalg.solve_triangular(factor, keys.mT, upper=False)  # [H_kv, D, S]
-        return whitened.square().sum(1)
+        leverage = whitened.square().sum(1)
+        if not self.times_value_norm:
+            return leverage
+        assert evidence is not None  # compress checks what a rule needs
+        return leverage * value_norm(layer, evidence)

@@ -9,8 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from flowmm.blocks import attention_blocks, visible
 from flowmm.context import Evidence, LayerCache
 from flowmm.scores.value_norm import value_norm
+
+_RECORDED = {"tail": "queries", "sample": "sample"}  # what there is of the prefill itself, by pass
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Observed:
     largest: one that does not ask for a slot then does not count against it.
 
     Attributes:
-        passes: whose observations: "reconstruct", "reconstruct_relative", "probes", "gate", "scout".
+        passes: whose observations: "reconstruct", "reconstruct_relative", "probes", "gate", "scout"; or of the one
+            pass there always is the queries of its last tokens, "tail", or of tokens all over the context, "sample".
         times_value_norm: weigh by ``|W_O v|``, as KVzip+ does.
     """
 
@@ -31,10 +35,41 @@ class Observed:
     @property
     def needs(self) -> frozenset[str]:
         """One need for each pass."""
-        return frozenset(f"observed.{name}" for name in self.passes)
+        return frozenset(_RECORDED.get(name, f"observed.{name}") for name in self.passes)
 
     def __call__(self, layer: LayerCache, evidence: Evidence | None, seed: int) -> Tensor:
         """``[H_kv, S]`` float32, higher is kept."""
         assert evidence is not None  # compress checks what a rule needs
-        seen = torch.stack([evidence.observed[name].to(layer.keys.device) for name in self.passes]).amax(0)
+        seen = torch.stack([_seen(name, layer, evidence) for name in self.passes]).amax(0)
         return seen * value_norm(layer, evidence) if self.times_value_norm else seen
+
+
+def _seen(name: str, layer: LayerCache, evidence: Evidence) -> Tensor:
+    """``[H_kv, S]`` float32: the largest attention that a pass pays to each slot."""
+    if name == "tail":
+        return largest_attention(layer, evidence.queries, evidence.query_index, evidence.scale)
+    if name == "sample":
+        assert evidence.sample is not None
+        assert evidence.sample_index is not None
+        return largest_attention(layer, evidence.sample, evidence.sample_index, evidence.scale)
+    return evidence.observed[name].to(layer.keys.device)
+
+
+def largest_attention(layer: LayerCache, queries: Tensor, index: Tensor, scale: float) -> Tensor:
+    """The largest attention that queries of the context pay to each slot.
+
+    Args:
+        layer: the slots.
+        queries: ``[H_q, N, D]`` post-RoPE.
+        index: ``[N]`` the token of each; it sees the slots up to its own.
+        scale: what ``q . k`` is multiplied with.
+
+    Returns:
+        ``[H_kv, S]`` float32, the largest over the queries and the query heads of the group.
+    """
+    device = layer.keys.device
+    allowed = visible(layer.position, index.to(device), layer.window)
+    found = torch.zeros(layer.position.shape, device=device)
+    for _, attention in attention_blocks(queries.to(device), layer.keys, scale, allowed, layer.logit_bias):
+        found = found.maximum(attention.amax((1, 2)))
+    return found

@@ -64,7 +64,8 @@ def cost(
     """Time the stages of each method, over a plain prefill.
 
     A made-up context is read plainly and with each method in turn. Stages: observe (what the prefill takes longer),
-    passes (over the model, besides it), select (score, budget, selection, merge), refit, diagnose.
+    passes (over the model, besides it), select (score, budget, selection, merge), refit, diagnose, train (through
+    the model), compare (the held-out questions of every prefill).
     """
     from flowmm import bench_cost
 

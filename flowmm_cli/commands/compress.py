@@ -12,8 +12,12 @@ def compress(
     max_bytes: o.MaxBytes = None,
     reduce: o.Reduce = None,
     method: o.Method = None,
+    quality: o.Quality = None,
+    min_agreement: o.MinAgreement = None,
     profile: o.Profile = None,
     kv_dtype: o.KvDtype = None,
+    model: o.Model = None,
+    device: o.Device = "auto",
     seed: o.Seed = 0,
     force: o.Force = False,
     no_provenance: o.NoProvenance = False,
@@ -23,16 +27,28 @@ def compress(
 ) -> None:
     """Make a small context file from a full one.
 
-    The full file is what `prefill --no-compress` writes. Neither the documents nor the model are needed.
+    The full file is what `prefill --no-compress` writes. The documents are not needed, and the model only for
+    `--min-agreement`: -m says where it is, the file which one.
     """
-    from flowmm import compress_file
+    from flowmm import ModelOptions, compress_file
 
-    compression = o.compress_options(keep, keep_tokens, method, profile, seed, max_bytes=max_bytes, reduce=reduce)
+    compression = o.compress_options(
+        keep,
+        keep_tokens,
+        method,
+        profile,
+        seed,
+        max_bytes=max_bytes,
+        reduce=reduce,
+        quality=quality,
+        min_agreement=min_agreement,
+    )
     with output.progress_bar(wanted=not quiet) as progress:
         header = compress_file(
             source,
             output_file,
             compression=compression,
+            model=ModelOptions(model, device=device),
             kv_dtype=kv_dtype,
             force=force,
             provenance=not no_provenance,

@@ -1,6 +1,7 @@
 """`flowmm inspect`: what a context file says of itself; reads the header only, without torch."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ def inspect(file: o.ContextFile, json: o.Json = False) -> None:
 
 
 def _derived(header: "Header") -> dict[str, Any]:
-    lost = header.provenance.compression.diagnostics if header.provenance.compression else None
+    compression = header.provenance.compression
+    lost, agreed = (compression.diagnostics, compression.agreement) if compression else (None, None)
     return {
         "num_slots": header.num_slots,
         "num_slots_full": header.num_slots_full,
@@ -43,6 +45,7 @@ def _derived(header: "Header") -> dict[str, Any]:
         "loss": None
         if lost is None
         else {
+            "agreement": None if agreed is None else asdict(agreed),
             "held_out_error_mean": lost.error_mean,
             "held_out_error_max": lost.error_max,
             "evicted_everywhere": lost.evicted_everywhere,
@@ -66,7 +69,8 @@ def _facts(file: Path, header: "Header") -> Iterator[str]:
     if compression is None:
         yield "method    none: every slot is here"
     else:
-        yield f"method    {compression.method}, profile {compression.profile}, seed {compression.seed}"
+        trained = ", trained through the model" if compression.trained else ""
+        yield f"method    {compression.method}, profile {compression.profile}, seed {compression.seed}{trained}"
         yield f"keep      {percent(compression.keep_asked)} asked, {percent(compression.keep_reached)} reached"
         if compression.planned is not None:
             yield f"planned   {compression.planned}"
@@ -92,6 +96,8 @@ def _learned(header: "Header") -> str:
         told.append(f"the model's folder as {made.model.id}")
     if made.created or made.seconds or made.versions:
         told.append("when and with what it was made")
+    if made.held_out:
+        told.append("words of the documents in held-out questions")
     if made.compression is not None and (made.compression.method_text.strip("{}\n") or made.compression.profile_text):
         told.append("texts of method and profile")
     known = ", ".join(told) or "no name, hash, text or time"
@@ -112,6 +118,8 @@ def _lost(header: "Header") -> Iterator[str]:
         yield "nothing" if compression is None else "not measured"
         return
     found = compression.diagnostics
+    if compression.agreement is not None:
+        yield _agrees(asdict(compression.agreement))
     mean, worst = found.error_mean, found.error_max
     error = "not measured" if mean is None or worst is None else f"mean {percent(mean)}, max {percent(worst)}"
     yield f"held-out attention error {error}{_each(found.error_by_query)}"
@@ -119,6 +127,15 @@ def _lost(header: "Header") -> Iterator[str]:
     yield f"evicted everywhere: {gone} of the tokens{_each(found.evicted_everywhere_by_modality)}"
     if found.head_consensus is not None:
         yield f"favourite tokens of the query heads, distinct ones per head: {found.head_consensus:.2f}"
+
+
+def _agrees(found: Mapping[str, float]) -> str:
+    """What held-out questions lose, as a sentence."""
+    return (
+        f"to {found['questions']} questions that no method has seen it gives {percent(found['top1'])} of the "
+        f"{found['sure']} answer tokens that the full cache is sure of (KL {found['kl']:.3f} nats); of the "
+        f"{found['important']} context tokens that they look at {percent(found['important_gone'])} are gone everywhere"
+    )
 
 
 def _each(shares: Mapping[str, float]) -> str:

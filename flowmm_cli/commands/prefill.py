@@ -65,6 +65,8 @@ def prefill(
     reduce: o.Reduce = None,
     no_compress: NoCompress = False,
     method: o.Method = None,
+    quality: o.Quality = None,
+    min_agreement: o.MinAgreement = None,
     scout: Scout = None,
     profile: o.Profile = None,
     kv_dtype: o.KvDtype = None,
@@ -87,7 +89,16 @@ def prefill(
     from flowmm import ReadOptions, prefill_file
 
     compression = o.compress_options(
-        keep, keep_tokens, method, profile, seed, max_bytes=max_bytes, reduce=reduce, enabled=not no_compress
+        keep,
+        keep_tokens,
+        method,
+        profile,
+        seed,
+        max_bytes=max_bytes,
+        reduce=reduce,
+        quality=quality,
+        min_agreement=min_agreement,
+        enabled=not no_compress,
     )
     read = ReadOptions(pdf, pages, password, max_pixels, encoding, video_frames)
     notices = output.Notices(wanted=not quiet)

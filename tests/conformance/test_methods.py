@@ -25,9 +25,7 @@ MERGING = [name for name, (_, merge) in RULE_NAMES.items() if merge != "evict"]
 EVICTING = [name for name in METHODS if name not in MERGING and RULES[name].refit is None]
 BY_FLOW = [name for name in METHODS if "flow" in RULES[name].merge.needs]
 # Pairs of methods that are meant to do the same, each with the reason.
-EQUAL = {
-    frozenset({"flowmm", "kvzip"}): "what is recommended is KVzip, for now (docs/adr/0004)",
-}
+EQUAL: dict[frozenset[str], str] = {}
 
 each_method = pytest.mark.parametrize("name", METHODS)
 each_model = pytest.mark.parametrize("model", MODELS)

@@ -184,6 +184,8 @@ CASES: tuple[Case, ...] = (
     Case("--keep 1.5", f"{PREFILL} --keep 1.5", 2),
     Case("--keep abc", f"{PREFILL} --keep abc", 2),
     Case("two budgets", f"{PREFILL} --keep 0.1 --keep-tokens 50", 2),
+    Case("two methods", f"{PREFILL} --method kvzip --quality fast", 2),
+    Case("an agreement that is none", f"{PREFILL} --min-agreement 98", 2),
     Case("too few bytes", f"{PREFILL} -q --max-bytes 1kB", 2),
     Case("a reduction that leaves nothing", f"{PREFILL} --reduce 100%", 2),
     Case("unknown precision", f"{PREFILL} --kv-dtype bf61", 2, ours=False),

@@ -16,16 +16,19 @@ LEVELS = {
     1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "geometry", "header", "observing"}
     | {"packing", "positions", "profiles", "ragged", "rotation", "temporary", "validation", "yamlfile"},
     2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "layer_tensors", "listing", "merges"}
-    | {"pruning", "references", "refit", "scores", "withheld"},
+    | {"pruning", "references", "refit", "scores", "training", "withheld"},
     3: {"hf", "reader", "rules"},
     4: {"answer", "checks", "chosen", "compress", "observe", "plan", "prefill", "probe", "schemas", "store"},
     5: {
+        "agreeing",
         "bench",
         "byte_planner",
         "calibrate",
         "contexts",
         "demo",
+        "distil",
         "doctor",
+        "held_out",
         "lessons",
         "asking",
         "pipeline",

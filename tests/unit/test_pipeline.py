@@ -126,10 +126,10 @@ def test_a_file_of_a_local_model_says_that_it_needs_its_folder(model: ModelOptio
 def test_reading_leaves_what_the_run_cost_in_the_header(model: ModelOptions, notes: str, tmp_path: Path) -> None:
     told: list[str] = []
     header = prefill_file([notes], tmp_path / "ctx.kv", model=model, progress=lambda phase, *_: told.append(phase))
-    assert set(header.provenance.seconds) == {"read", "model", "vision", "prefill", "reconstruct", "compress"}
+    assert set(header.provenance.seconds) == {"read", "model", "vision", "prefill", "reconstruct", "probes", "compress"}
     assert header.provenance.peak_memory_bytes is not None
     # No image, so no vision.
-    assert list(dict.fromkeys(told)) == ["read", "prefill", "reconstruct", "compress", "write"]
+    assert list(dict.fromkeys(told)) == ["read", "prefill", "reconstruct", "probes", "compress", "write"]
 
 
 def test_without_provenance_a_file_is_loaded_and_asked_and_names_nothing(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowmm.observe.probes import items, study
+from flowmm.observe.probes import items, names, study
 from flowmm.observing import Probes
 from flowmm.records import Answer
 
@@ -45,3 +45,43 @@ def test_a_model_that_lists_nothing_is_asked_nothing_more():
         return [Answer(one, "", (), "stop", 0, 0) for one in questions]
 
     assert len(study(ask, Probes(list_items=["List them."], about_item=["Code of {item}?"]))) == 1
+
+
+def test_things_are_asked_about_whether_they_are_there_or_not_and_need_no_answer():
+    settings = Probes(
+        things=["the total", "Berlin"], about_item=["What is {item}?", "Where is {item}?"], longest_about=0
+    )
+    answers = study(_refuse, settings)
+    assert [one.question for one in answers] == [
+        "What is the total?",
+        "Where is the total?",
+        "What is Berlin?",
+        "Where is Berlin?",
+    ]
+    assert {one.token_ids for one in answers} == {()}
+
+
+def test_words_of_the_text_are_asked_about_before_things():
+    settings = Probes(things=["the total", "Lufe"], words=2, about_item=["{item}?"], longest_about=0)
+    answers = study(_refuse, settings, "The code of Lufe is 5000.")
+    assert [one.question for one in answers] == ["The?", "Lufe?", "the total?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "found"),
+    [
+        ("The keeper of Lufe Masti is Xasta, in the north.", 9, ["Lufe Masti", "Xasta"]),
+        ("Lufe: 5000\nMasti", 9, ["Lufe", "5000", "Masti"]),
+        ("a code of 3.5 kg on 2026-01-02, B7X", 9, ["3.5", "2026-01-02", "B7X"]),
+        ("Lufe and Lufe", 9, ["Lufe"]),
+        ("Aa, Bb, Cc, Dd", 2, ["Aa", "Cc"]),
+        ("Aa Bb", 0, []),
+        ("", 9, []),
+    ],
+)
+def test_names_and_numbers_of_a_text(text, most, found):
+    assert names(text, most) == found
+
+
+def _refuse(questions, longest):
+    raise AssertionError(f"{questions} were to be answered")

@@ -81,3 +81,15 @@ def test_uniform_holds_one_layer_at_a_time():
 def test_everything_keeps_all_but_padding():
     (kept,) = Everything()([ranking([[0.1, 0.2, 9.0]], 1, lengths=[2])])
     assert slots(kept) == [[0, 1]]
+
+
+def test_a_uniform_budget_keeps_important_tokens_alive_where_they_score_best():
+    # By scores alone token 0 is gone everywhere; head 0 scores it best and gives up token 2 for it.
+    one = ranking([[0.3, 0.9, 0.8, 0.0], [0.2, 0.95, 0.85, 0.1]], 2)
+    assert [slots(mask) for mask in Uniform()([one])] == [[[1, 2], [1, 2]]]
+    assert [slots(mask) for mask in Uniform(alive=0.75)([one])] == [[[0, 1], [1, 2]]]
+
+
+def test_the_guard_of_a_uniform_budget_looks_at_all_layers():
+    first, second = ranking([[0.5, 7.0, 6.0]], 1), ranking([[0.4, 9.0, 8.0]], 1)
+    assert [slots(mask) for mask in Uniform(alive=1.0)([first, second])] == [[[0]], [[1]]]

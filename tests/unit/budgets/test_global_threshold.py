@@ -1,5 +1,7 @@
 """One threshold over layers and heads, and its guards."""
 
+from dataclasses import replace
+
 import torch
 
 from flowmm.budgets.global_threshold import GlobalThreshold
@@ -67,3 +69,11 @@ def test_the_total_is_exact_over_many_layers():
     layers = [ranking(torch.rand(3, 40, generator=generator).tolist(), 7, protected=[0, 1]) for _ in range(5)]
     masks = list(GlobalThreshold(floor=0.3, alive=0.2, modality_floor=0.1)(layers))
     assert sum(int(mask.sum()) for mask in masks) == 5 * 3 * 7
+
+
+def test_the_floor_may_follow_the_heads_of_the_profile():
+    # The profile gives the low head three slots; half of them, rounded, are two.
+    one = replace(ranking(LOW + HIGH, 2), head_counts=torch.tensor([3, 1]))
+    assert kept(one, floor=0.5, head_budget=True) == [[[2, 3], [2, 3]]]
+    assert kept(one, floor=0.5) == [[[3], [1, 2, 3]]]
+    assert kept(ranking(LOW + HIGH, 2), floor=0.5, head_budget=True) == [[[3], [1, 2, 3]]]

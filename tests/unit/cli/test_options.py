@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from flowmm import UsageError
+from flowmm import UsageError, method_names
 from flowmm.packing import PACKINGS
 from flowmm_cli.options import KvDtype, compress_options, parse_age, parse_bytes, parse_share
 
@@ -96,3 +96,25 @@ def test_what_is_no_age_is_refused(text):
 def test_every_precision_that_files_have_can_be_asked_for():
     choice, _ = get_args(get_args(KvDtype)[0])
     assert get_args(choice) == tuple(PACKINGS)
+
+
+@pytest.mark.parametrize(
+    ("quality", "method"), [("fast", "flowmm-fast"), ("balanced", "flowmm"), ("max", "flowmm-max"), (None, None)]
+)
+def test_a_quality_is_short_for_a_method_that_there_is(quality, method):
+    assert compress_options(None, None, None, None, 0, quality=quality).method == method
+    assert method is None or method in method_names()
+
+
+def test_a_quality_and_a_method_exclude_each_other():
+    with pytest.raises(UsageError, match="--method and --quality exclude each other"):
+        compress_options(None, None, "kvzip", None, 0, quality="fast")
+
+
+def test_an_agreement_is_a_share_and_needs_a_compression():
+    assert compress_options(None, None, None, None, 0, min_agreement="98%").min_agreement == 0.98
+    for wrong in ("0", "1.5", "all"):
+        with pytest.raises(UsageError, match="--min-agreement"):
+            compress_options(None, None, None, None, 0, min_agreement=wrong)
+    with pytest.raises(UsageError, match="--min-agreement and --no-compress exclude each other"):
+        compress_options(None, None, None, None, 0, min_agreement="0.98", enabled=False)

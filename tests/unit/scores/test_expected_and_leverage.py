@@ -103,3 +103,12 @@ def test_the_windows_own_slots_stay_above_long_values():
     long = replace(MIXED, values=MIXED.values * 1000, position=torch.tensor([[0, 1, 2]] * 2))
     found = Attention(window=1, keep_window=True, times_value_norm=True)(long, evidence([[[1.0]]] * 2, [2]), 0)
     assert found.argmax(1).tolist() == [2, 2]
+
+
+def test_leverage_may_count_by_what_a_value_moves():
+    keys, plain = [[[3.0], [-1.0], [-1.0], [-1.0]]], [3 / 4, 1 / 12, 1 / 12, 1 / 12]
+    seen = replace(evidence([[[1.0]]], [103]), value_weight=torch.tensor([[1.0, 12.0, 6.0, 0.0]]))
+    found = Leverage(ridge=1e-6, times_value_norm=True)(layer(keys), seen, 0)
+    assert found[0].tolist() == pytest.approx([plain[0], 1, 1 / 2, 0], abs=1e-5)
+    assert Leverage(ridge=1e-6)(layer(keys), seen, 0)[0].tolist() == pytest.approx(plain, abs=1e-5)
+    assert (Leverage().needs, Leverage(times_value_norm=True).needs) == (frozenset(), {"value_weight"})

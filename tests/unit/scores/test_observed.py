@@ -1,5 +1,6 @@
 """Observations are joined by their largest, and weighted by what a value can move."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -36,3 +37,32 @@ def test_without_an_output_projection_the_value_itself_is_the_weight():
 
 def test_it_needs_what_it_names():
     assert Observed(["probes", "gate"]).needs == {"observed.probes", "observed.gate"}
+
+
+def test_the_tail_counts_by_its_largest_attention_and_not_by_the_sum():
+    # Keys e1, e2, e1; logits of the two queries 0 but for ln 3: 3/5 on slot 1 and 1/5 elsewhere, then 1/3 everywhere.
+    slots = layer([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
+    seen = evidence([[[0.0, math.log(3)], [0.0, 0.0]]], [102, 102])
+    assert Observed(["tail"])(slots, seen, 0)[0].tolist() == pytest.approx([1 / 3, 3 / 5, 1 / 3])
+
+
+def test_a_query_of_the_tail_sees_nothing_behind_itself():
+    seen = evidence([[[0.0, 0.0]]], [101])
+    assert Observed(["tail"])(layer([[[1.0, 0.0]] * 3]), seen, 0)[0].tolist() == pytest.approx([0.5, 0.5, 0])
+
+
+def test_the_tail_is_joined_with_other_passes_by_the_largest():
+    slots = layer([[[1.0, 0.0]] * 3])
+    seen = replace(evidence([[[0.0, 0.0]]], [102]), observed={"reconstruct": torch.tensor([[0.1, 0.5, 0.2]])})
+    assert Observed(["reconstruct", "tail"])(slots, seen, 0)[0].tolist() == pytest.approx([1 / 3, 0.5, 1 / 3])
+
+
+def test_the_sample_is_looked_through_apart_from_the_tail():
+    slots = layer([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
+    seen = replace(
+        evidence([[[0.0, 0.0]]], [102]),
+        sample=torch.tensor([[[0.0, math.log(3)]]]),
+        sample_index=torch.tensor([102]),
+    )
+    assert Observed(["sample"])(slots, seen, 0)[0].tolist() == pytest.approx([1 / 5, 3 / 5, 1 / 5])
+    assert Observed(["sample", "tail", "probes"]).needs == {"sample", "queries", "observed.probes"}

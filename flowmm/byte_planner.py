@@ -6,23 +6,41 @@ table of the model's profile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from flowmm.compress import compress
 from flowmm.context import ContextCache
 from flowmm.errors import UsageError
-from flowmm.packing import PACKINGS
+from flowmm.header import ITEM_BYTES
+from flowmm.packing import PACKINGS, PARTS
 from flowmm.plan import CompressOptions, Progress
 from flowmm.profiles import Method, ModelProfile
-from flowmm.store import file_bytes, stored_bytes, stored_dtype
+from flowmm.store import FileSize, file_size, stored_dtype
 
-RESERVE = 2048  # bytes of the header for what is known only later: the probe, seconds, memory
+RESERVE = 1024  # bytes of the header for what is known only later: the probe, seconds, memory
 _ROUNDS = 8
 _CLOSE = 0.99  # of what is allowed
 _BACK = 0.998  # how far below the estimate the next share is, so that it fits more often than not
+_TRIES = 3  # of a whole plan, where more was added later than was reserved
 
 CompressAt = Callable[[float, str], ContextCache]  # share of the slots, precision
+Finish = Callable[[ContextCache, str], ContextCache]  # a small cache and its precision
+Bare = Callable[[ContextCache], ContextCache]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A small cache, the precision that it is to be stored in, and the most bytes that the file may have."""
+
+    cache: ContextCache
+    kv_dtype: str
+    most_bytes: int | None = None  # None: any number
+
+
+def _as_it_is(cache: ContextCache) -> ContextCache:
+    return cache
 
 
 def compressed(
@@ -32,8 +50,24 @@ def compressed(
     options: CompressOptions,
     kv_dtype: str | None,
     progress: Progress,
-) -> tuple[ContextCache, str]:
-    """The small cache, and the precision that it is to be stored in."""
+    finish: Finish,
+    bare: Bare = _as_it_is,
+) -> Planned:
+    """A small cache, ready to be written.
+
+    Args:
+        cache: the full context.
+        method: the rules.
+        profile: of the model.
+        options: how much to keep: a share of the slots, or bytes.
+        kv_dtype: the precision; None: the profile's for so many bytes, or 16 bits.
+        progress: told how many layers are done.
+        finish: adds what is known only of a small cache: probe, seconds.
+        bare: takes out of a cache what is not to be written.
+
+    Raises:
+        UsageError: not even the slots that are always kept fit.
+    """
 
     def at(keep: float | None, name: str) -> ContextCache:
         return compress(
@@ -49,22 +83,26 @@ def compressed(
 
     if not options.limited:
         name = stored_dtype(cache, kv_dtype)
-        return at(options.keep, name), name
-    planned = plan_bytes(cache, limit_of(cache, options.max_bytes, options.reduce), kv_dtype, profile, at)
-    return planned.cache, planned.kv_dtype
+        return Planned(bare(finish(at(options.keep, name), name)), name)
+    limit, reserve, over = limit_of(cache, options.max_bytes, options.reduce), RESERVE, 0
+    for _ in range(_TRIES):
+        reserve += over
+        planned = plan_bytes(cache, limit, kv_dtype, profile, at, bare=bare, reserve=reserve)
+        done = bare(finish(planned.cache, planned.kv_dtype))
+        over = file_size(done, planned.kv_dtype).total - limit
+        if over <= 0:
+            return replace(planned, cache=done)
+    raise _too_small(limit, limit + over)
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A cache that fits, and the precision that it is to be stored in."""
-
-    cache: ContextCache
-    kv_dtype: str
-
-
-def plain_bytes(cache: ContextCache) -> int:
-    """Bytes of the keys and values of a full cache in 16 bits."""
-    return sum(2 * 2 * layer.keys.shape[0] * cache.num_tokens * layer.keys.shape[2] for layer in cache.layers)
+def plain_bytes(cache: ContextCache, name: str = "bf16") -> int:
+    """Bytes of the keys and values of a full cache in a precision, by default in 16 bits."""
+    found = 0
+    for layer in cache.layers:
+        lengths, size = [cache.num_tokens] * layer.keys.shape[0], layer.keys.shape[2]
+        shapes = [shape for part in PARTS for shape in PACKINGS[name].shapes(part, lengths, size).values()]
+        found += sum(ITEM_BYTES[dtype] * prod(sizes) for dtype, sizes in shapes)
+    return found
 
 
 def limit_of(cache: ContextCache, max_bytes: int | None, reduce: float | None) -> int:
@@ -82,8 +120,28 @@ def precision_for(cache: ContextCache, limit: int, profile: ModelProfile) -> str
     return min(fits, key=fits.__getitem__) if fits else stored_dtype(cache, None)
 
 
+def expected_size(cache: ContextCache, name: str, reserve: int = RESERVE) -> FileSize:
+    """Of the file that a job will write; the same in every run.
+
+    Args:
+        cache: before it is finished.
+        name: the precision.
+        reserve: bytes for what only a finished job knows.
+    """
+    untimed = replace(cache.provenance, probe=None, seconds={}, peak_memory_bytes=None)
+    size = file_size(replace(cache, provenance=untimed), name)
+    return replace(size, head=size.head + reserve)
+
+
 def plan_bytes(
-    cache: ContextCache, limit: int, kv_dtype: str | None, profile: ModelProfile, compress_at: CompressAt
+    cache: ContextCache,
+    limit: int,
+    kv_dtype: str | None,
+    profile: ModelProfile,
+    compress_at: CompressAt,
+    *,
+    bare: Bare = _as_it_is,
+    reserve: int = RESERVE,
 ) -> Planned:
     """Compress to as many slots as fit.
 
@@ -93,44 +151,102 @@ def plan_bytes(
         kv_dtype: the precision; None: the profile's for so many bytes.
         profile: of the model.
         compress_at: compresses the cache to a share of the slots, for a precision.
+        bare: takes out of a cache what is not to be written.
+        reserve: bytes for what only a finished job knows.
 
     Raises:
         UsageError: not even the slots that are always kept fit.
     """
     name = kv_dtype or precision_for(cache, limit, profile)
-    least = max(int(layer.protected.sum(1).max()) for layer in cache.layers) / cache.num_tokens  # are always kept
-    share, least_over, most_under = min(1.0, max(least, limit / plain_bytes(cache))), 1.0, least
+    least = _least(cache, profile)
+    share: float | None = min(1.0, max(least, limit / plain_bytes(cache, name)))
     best: ContextCache | None = None
-    sizes: list[int] = []
-    for _ in range(_ROUNDS):
-        small = compress_at(share, name)
-        slots = stored_bytes(small, name)
-        size = file_bytes(small, name) + RESERVE
-        sizes.append(size)
-        fixed = size - slots
-        if size <= limit:
-            best, most_under = small, share
-            if share == 1 or size >= _CLOSE * limit:
-                break
-        else:
-            least_over = share
-            if share == least:
-                break
-        estimate = _BACK * share * max(0.0, limit - fixed) / slots
-        inside = most_under < estimate < least_over or estimate >= 1 == least_over
-        share = min(1.0, estimate) if inside else least if best is None else (most_under + least_over) / 2
+    tried: list[_Tried] = []
+    while share is not None:
+        small = _told(compress_at(share, name), name, limit, kv_dtype is not None)
+        tried.append(_Tried(share, expected_size(bare(small), name, reserve), limit))
+        if tried[-1].fits and share == max(one.share for one in tried if one.fits):
+            best = small
+        share = _next_share(tried, least, 1 / cache.num_tokens)
     if best is None:
-        raise UsageError(
-            f"{limit} bytes do not hold this context: at least {min(sizes)} bytes are needed",
-            "Allow more bytes, or fewer bits with --kv-dtype.",
-        )
-    return Planned(_told(best, name, limit, kv_dtype is not None, profile), name)
+        raise _too_small(limit, min(one.size.total for one in tried))
+    return Planned(best, name, limit)
 
 
-def _told(cache: ContextCache, name: str, limit: int, asked: bool, profile: ModelProfile) -> ContextCache:
+@dataclass(frozen=True)
+class _Tried:
+    """What a share of the slots came to."""
+
+    share: float
+    size: FileSize
+    room: int  # bytes that it may take
+
+    @property
+    def fits(self) -> bool:
+        return self.size.total <= self.room
+
+    @property
+    def close(self) -> bool:
+        return self.fits and self.size.total >= _CLOSE * self.room
+
+
+def _next_share(tried: Sequence[_Tried], least: float, step: float) -> float | None:
+    """The share to try next, or None.
+
+    Args:
+        tried: so far, in order.
+        least: the smallest share that there is.
+        step: what shares must differ by to make a difference.
+    """
+    under = max((one.share for one in tried if one.fits), default=None)
+    over = min((one.share for one in tried if not one.fits), default=None)
+    if under == 1 or over == least or any(one.close for one in tried) or len(tried) == _ROUNDS:
+        return None
+    if under is None and len(tried) == _ROUNDS - 1:
+        return least
+    last = tried[-1]
+    estimate = last.share + (_BACK * last.room - last.size.total) / _slope(tried)
+    if over is None:
+        return min(1.0, max(estimate, last.share + step))
+    if under is None:
+        return max(least, min(estimate, last.share - step))
+    if over - under < step:
+        return None
+    return estimate if under < estimate < over else (under + over) / 2
+
+
+def _slope(tried: Sequence[_Tried]) -> float:
+    """Bytes that the whole of the slots would take, by the last two shares; by the last alone if there is but one."""
+    last = tried[-1]
+    for one in reversed(tried[:-1]):
+        if one.share != last.share and one.size.total != last.size.total:
+            slope = (last.size.total - one.size.total) / (last.share - one.share)
+            if slope > 0:
+                return slope
+    return last.size.tensors / last.share
+
+
+def _least(cache: ContextCache, profile: ModelProfile) -> float:
+    """The share of the slots at which every layer holds those that are always kept."""
+    factors = profile.layer_budget or [1.0] * len(cache.layers)
+    mean = sum(factors) / len(factors)
+    needed = [
+        int(layer.protected.sum(1).max()) * mean / factor for layer, factor in zip(cache.layers, factors, strict=False)
+    ]
+    return min(1.0, max(needed) / cache.num_tokens)
+
+
+def _too_small(limit: int, needed: int) -> UsageError:
+    return UsageError(
+        f"{limit} bytes do not hold this context: at least {needed} bytes are needed",
+        "Allow more bytes, or fewer bits with --kv-dtype.",
+    )
+
+
+def _told(cache: ContextCache, name: str, limit: int, asked: bool) -> ContextCache:
     """With what was chosen, and why, in its record."""
     done = cache.provenance.compression
     assert done is not None
-    why = "as asked" if asked else f"the precision of profile {profile.name} for so few bytes"
+    why = "as asked" if asked else "the profile's precision for so few bytes"
     chosen = f"{100 * done.keep_reached:.1f} % of the slots in {name} ({why}): the most that fit {limit:,} bytes"
     return replace(cache, provenance=replace(cache.provenance, compression=replace(done, planned=chosen)))

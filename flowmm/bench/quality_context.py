@@ -28,7 +28,7 @@ from flowmm.readings import full_caches
 from flowmm.records import Answer, Generation, Part, Source
 from flowmm.rules import build_rules
 from flowmm.sessions import Session
-from flowmm.store import stored_bytes
+from flowmm.store import file_size
 
 _PLAIN = ""  # the name of a reading for no method
 
@@ -155,7 +155,7 @@ class ContextRun:
             tokens=full.num_tokens,
             visual_tokens=int((full.modality == Modality.VISUAL).sum()),
             keep_reached=small.keep,
-            bytes=stored_bytes(small, key.kv_dtype),
+            bytes=file_size(small, key.kv_dtype).tensors,
             seconds=seconds,
             asked=tuple(_marked(asked, found, evidence.get(asked.id), small) for asked, found in marked),
         )

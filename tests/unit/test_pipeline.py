@@ -127,6 +127,25 @@ def test_without_provenance_a_file_is_loaded_and_asked_and_names_nothing(
     assert answer.tokens_reused > 0
 
 
+def test_a_limit_of_bytes_holds_on_the_disk_and_names_no_profile_without_provenance(
+    model: ModelOptions, notes: str, tmp_path: Path
+) -> None:
+    (tmp_path / "acme.yaml").write_text("extends: default\nprecision: {int8: 1.0}\n")
+    options = CompressOptions(profile=str(tmp_path / "acme.yaml"), method="random", max_bytes=28_001)
+    kept = []
+    for provenance in (True, False):
+        path = tmp_path / f"{provenance}.kv"
+        header = prefill_file([notes], path, model=model, compression=options, provenance=provenance)
+        assert 27_000 < path.stat().st_size <= 28_001
+        assert header.provenance.probe is not None
+        assert (b"acme" in path.read_bytes()) is provenance
+        kept.append(header.num_slots)
+    assert kept[0] < kept[1]  # what is left out of the header is room for slots
+    with pytest.raises(UsageError, match="28 bytes do not hold this context"):
+        prefill_file([notes], tmp_path / "no.kv", model=model, compression=CompressOptions(max_bytes=28))
+    assert not (tmp_path / "no.kv").exists()
+
+
 @pytest.mark.parametrize("kv_dtype", [name for name, packing in PACKINGS.items() if packing.splits])
 def test_a_file_of_few_bits_answers_and_its_probe_was_taken_from_what_it_holds(
     model: ModelOptions, notes: str, tmp_path: Path, kv_dtype: str

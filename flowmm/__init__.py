@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowmm.bench.bytes import BytesOptions as BytesOptions
+    from flowmm.bench.bytes import bench_bytes as bench_bytes
+    from flowmm.bench.bytes_report import BytesReport as BytesReport
     from flowmm.bench.cost import bench_cost as bench_cost
     from flowmm.bench.cost_report import CostReport as CostReport
     from flowmm.bench.kill import KillReport as KillReport
@@ -67,6 +70,8 @@ if TYPE_CHECKING:
     from flowmm.sessions import Session as Session
 
 _NAMES = {
+    "bench.bytes": ("BytesOptions", "bench_bytes"),
+    "bench.bytes_report": ("BytesReport",),
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
     "bench.kill": ("KillReport", "bench_kill"),

@@ -158,19 +158,55 @@ def plan_bytes(
         UsageError: not even the slots that are always kept fit.
     """
     name = kv_dtype or precision_for(cache, limit, profile)
-    least = _least(cache, profile)
-    share: float | None = min(1.0, max(least, limit / plain_bytes(cache, name)))
+
+    def told(small: ContextCache) -> ContextCache:
+        return _told(small, name, limit, kv_dtype is not None)
+
+    filled = fill(
+        cache,
+        limit,
+        name,
+        profile,
+        lambda share: compress_at(share, name),
+        lambda small: expected_size(bare(told(small)), name, reserve),
+    )
+    if isinstance(filled, int):
+        raise _too_small(limit, filled)
+    return Planned(told(filled), name, limit)
+
+
+def fill(
+    cache: ContextCache,
+    room: int,
+    name: str,
+    profile: ModelProfile,
+    compress_at: Callable[[float], ContextCache],
+    size_of: Callable[[ContextCache], FileSize],
+) -> ContextCache | int:
+    """The most slots that fit into so many bytes.
+
+    Args:
+        cache: the full context.
+        room: bytes.
+        name: the precision.
+        profile: of the model.
+        compress_at: compresses the cache to a share of the slots.
+        size_of: the bytes that a small cache takes of the room.
+
+    Returns:
+        The small cache; or if there is none, how many bytes the smallest one takes.
+    """
+    least = least_share(cache, profile)
+    share: float | None = min(1.0, max(least, room / plain_bytes(cache, name)))
     best: ContextCache | None = None
     tried: list[_Tried] = []
     while share is not None:
-        small = _told(compress_at(share, name), name, limit, kv_dtype is not None)
-        tried.append(_Tried(share, expected_size(bare(small), name, reserve), limit))
+        small = compress_at(share)
+        tried.append(_Tried(share, size_of(small), room))
         if tried[-1].fits and share == max(one.share for one in tried if one.fits):
             best = small
         share = _next_share(tried, least, 1 / cache.num_tokens)
-    if best is None:
-        raise _too_small(limit, min(one.size.total for one in tried))
-    return Planned(best, name, limit)
+    return min(one.size.total for one in tried) if best is None else best
 
 
 @dataclass(frozen=True)
@@ -226,7 +262,7 @@ def _slope(tried: Sequence[_Tried]) -> float:
     return last.size.tensors / last.share
 
 
-def _least(cache: ContextCache, profile: ModelProfile) -> float:
+def least_share(cache: ContextCache, profile: ModelProfile) -> float:
     """The share of the slots at which every layer holds those that are always kept."""
     factors = profile.layer_budget or [1.0] * len(cache.layers)
     mean = sum(factors) / len(factors)

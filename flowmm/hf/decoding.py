@@ -91,7 +91,6 @@ class Decoder:
         self._watcher = watcher
         self._next = torch.full((batch, 1), cache.next_position)
 
-    @torch.no_grad()
     def feed(self, token_ids: Tensor, real: Tensor) -> Tensor:
         """Take in tokens.
 
@@ -102,6 +101,11 @@ class Decoder:
         Returns:
             ``[B, V]`` float32 logits behind the last column.
         """
+        return self.feed_all(token_ids, real, keep=1)[:, 0]
+
+    @torch.no_grad()
+    def feed_all(self, token_ids: Tensor, real: Tensor, keep: int) -> Tensor:
+        """The same, with ``[B, keep, V]`` float32 logits: those behind each of the last columns."""
         position = self._next + (real.cumsum(1) - 1).clamp(min=0)
         self._next = self._next + real.sum(1, keepdim=True)
         self._attention.begin(position, real)
@@ -113,10 +117,10 @@ class Decoder:
                 input_ids=token_ids.to(device),
                 position_ids=position.to(device),
                 use_cache=False,
-                logits_to_keep=1,
+                logits_to_keep=keep,
                 flowmm=self._attention,
             )
-        logits: Tensor = output.logits[:, -1].float()
+        logits: Tensor = output.logits[:, -keep:].float()
         return logits
 
     @torch.no_grad()

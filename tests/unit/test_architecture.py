@@ -28,7 +28,9 @@ LEVELS = {
         "doctor",
         "lessons",
         "pipeline",
+        "precisions",
         "readings",
+        "retelling",
         "scouting",
     }
     | {"selfcheck", "sessions"},

@@ -150,7 +150,7 @@ def compress_file(
     from flowmm.store import load
 
     check_target(output, force=force)
-    if os.path.exists(output) and os.path.samefile(source, output):
+    if os.path.exists(source) and os.path.exists(output) and os.path.samefile(source, output):
         raise UsageError(f"{output}: is both source and output", "Name another file with -o; the full one is kept.")
     header = read_header(source)
     model = header.provenance.model

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from flowmm.errors import MismatchError, UsageError
 from flowmm.packing import PACKINGS
 from flowmm.pipeline import CompressOptions, ModelOptions, Question, ask_file, compress_file, prefill_file, verify_file
 from flowmm.records import Generation
+from flowmm.store import load, save
 from tests.unit.alike import assert_alike
 
 UNROTATED = """title: merges keys as they were before the rotary embedding
@@ -63,6 +65,21 @@ def test_the_stored_probe_finds_other_results_from_the_same_weights(
     assert verdict.probe_difference is not None
     assert verdict.probe_difference < 1e-4
     monkeypatch.setattr("flowmm.hf.answering.join", lambda first, second: second[0])  # a kernel that has gone wrong
+    with pytest.raises(MismatchError, match="probe logits"):
+        verify_file(path, model=model)
+
+
+def test_a_header_that_lies_under_right_checksums_is_held_against_the_model_and_the_probe(
+    model: ModelOptions, notes: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "ctx.kv"
+    prefill_file([notes], path, model=model)
+    told = load(path)
+    first, *others = told.layers
+    save(replace(told, layers=(replace(first, window=16), *others)), path, force=True)
+    with pytest.raises(MismatchError, match="sliding windows"):
+        list(ask_file(path, [Question("Total?")], model=model))
+    save(replace(told, next_position=told.next_position + 40), path, force=True)
     with pytest.raises(MismatchError, match="probe logits"):
         verify_file(path, model=model)
 

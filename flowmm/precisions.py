@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from flowmm.byte_planner import fill, least_share, plain_bytes
 from flowmm.calibration import PrecisionErrors
 from flowmm.compress import compress
 from flowmm.context import ContextCache, Prompt
+from flowmm.filling import fill, least_share, plain_bytes
 from flowmm.hf.loading import LoadedModel
 from flowmm.layer_tensors import rounded
 from flowmm.packing import PACKINGS

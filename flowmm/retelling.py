@@ -11,8 +11,9 @@ from flowmm.context import ContextCache, Modality, Prompt
 from flowmm.hf.decoding import Decoder, placed
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import question_ids
+from flowmm.observing import Reconstruct
 
-_REQUEST = "Repeat the part of the previous context that begins with: {start}"
+_REQUEST = Reconstruct().next
 _WINDOWS = 24  # at most
 _START = 8  # tokens that name a window
 _TOLD = 32  # tokens of it that follow

@@ -13,11 +13,12 @@ from flowmm.bench.marks import marks
 from flowmm.bench.quality_controls import FULL, QUANTISED, control_parts
 from flowmm.bench.quality_rows import PLANNER, Asked, Key, Row
 from flowmm.bench.suite import Suite, SuiteContext, SuiteQuestion
-from flowmm.byte_planner import expected_size, limit_of, plain_bytes, plan_bytes
+from flowmm.byte_planner import expected_size, limit_of, plan_bytes
 from flowmm.compress import compress
 from flowmm.context import ContextCache, Modality
 from flowmm.contexts import read_prompt
 from flowmm.errors import FlowmmError
+from flowmm.filling import plain_bytes
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import template_prompt
 from flowmm.layer_tensors import rounded

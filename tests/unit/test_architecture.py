@@ -26,6 +26,7 @@ LEVELS = {
         "contexts",
         "demo",
         "doctor",
+        "filling",
         "lessons",
         "pipeline",
         "precisions",

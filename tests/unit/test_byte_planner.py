@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmm.bench.made_up import full_context
-from flowmm.byte_planner import RESERVE, compressed, limit_of, plain_bytes, plan_bytes, precision_for
+from flowmm.byte_planner import RESERVE, compressed, limit_of, plan_bytes, precision_for
 from flowmm.compress import compress
 from flowmm.context import Modality
 from flowmm.errors import UsageError
+from flowmm.filling import plain_bytes
 from flowmm.packing import PACKINGS
 from flowmm.plan import CompressOptions
 from flowmm.profiles import load_method, load_profile

@@ -4,10 +4,10 @@ from hashlib import sha256
 
 import pytest
 
-from flowmm.byte_planner import least_share
 from flowmm.chosen import load_chosen_model
 from flowmm.compress import compress
 from flowmm.contexts import read_prompt
+from flowmm.filling import least_share
 from flowmm.profiles import load_method, load_profile
 from flowmm.readings import full_caches
 from flowmm.records import Part, Source

@@ -7,6 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowmm.asking import Opened as Opened
+    from flowmm.asking import Question as Question
+    from flowmm.asking import ask_file as ask_file
+    from flowmm.asking import ask_files as ask_files
     from flowmm.bench.bytes import BytesOptions as BytesOptions
     from flowmm.bench.bytes import bench_bytes as bench_bytes
     from flowmm.bench.bytes_report import BytesReport as BytesReport
@@ -49,8 +53,6 @@ if TYPE_CHECKING:
     from flowmm.listing import in_order as in_order
     from flowmm.listing import list_files as list_files
     from flowmm.pipeline import CompressOptions as CompressOptions
-    from flowmm.pipeline import Question as Question
-    from flowmm.pipeline import ask_file as ask_file
     from flowmm.pipeline import compress_file as compress_file
     from flowmm.pipeline import prefill_file as prefill_file
     from flowmm.pipeline import verify_file as verify_file
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from flowmm.sessions import Session as Session
 
 _NAMES = {
+    "asking": ("Opened", "Question", "ask_file", "ask_files"),
     "bench.bytes": ("BytesOptions", "bench_bytes"),
     "bench.bytes_report": ("BytesReport",),
     "bench.cost": ("bench_cost",),
@@ -106,8 +109,6 @@ _NAMES = {
     "listing": ("ListedFile", "Listing", "in_order", "list_files"),
     "pipeline": (
         "CompressOptions",
-        "Question",
-        "ask_file",
         "compress_file",
         "prefill_file",
         "verify_file",

@@ -12,9 +12,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from flowmm.asking import Question, ask_file
 from flowmm.bench.marks import normal
 from flowmm.errors import FlowmmError
-from flowmm.pipeline import CompressOptions, Progress, Question, ask_file, compress_file, prefill_file
+from flowmm.pipeline import CompressOptions, Progress, compress_file, prefill_file
 from flowmm.reader.samples import draw
 from flowmm.records import Generation, ModelOptions
 

@@ -95,7 +95,8 @@ def _models() -> str:
 
 def _reader() -> str:
     """Read one line, ask for it, compare."""
-    from flowmm.pipeline import CompressOptions, Question, ask_file, prefill_file
+    from flowmm.asking import Question, ask_file
+    from flowmm.pipeline import CompressOptions, prefill_file
     from flowmm.records import ModelOptions
 
     model = ModelOptions("flowmm/reader", device="cpu")

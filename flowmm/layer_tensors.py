@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,11 +13,19 @@ from flowmm.codecs import bits, codec_of, increasing
 from flowmm.context import ContextCache, LayerCache
 from flowmm.errors import UsageError
 from flowmm.geometry import LayerGeometry
-from flowmm.packing import PARTS, Packing, Part
+from flowmm.packing import PARTS, Packing, Part, Plain
 from flowmm.ragged import flat, owners, padded, slots_problem
 from flowmm.typed_json import MalformedError
 
 _LARGEST = 1e37  # beyond it the range of a group or the length of a slot may not fit a float32
+
+
+class Read(Protocol):
+    """Gives the stored tensor of a name; with ``lengths`` what :func:`flowmm.ragged.padded` makes of it."""
+
+    def __call__(self, name: str, lengths: Sequence[int] | None = None) -> Tensor:
+        """See the class."""
+        ...
 
 
 def layer_geometry_of(layer: LayerCache, packing: Packing, num_tokens: int) -> LayerGeometry:
@@ -59,7 +68,7 @@ def layer_tensors_of(
 
 
 def layer_of(
-    read: Callable[[str], Tensor],
+    read: Read,
     geometry: LayerGeometry,
     packing: Packing,
     modality: Tensor,
@@ -69,7 +78,7 @@ def layer_of(
     """Undo :func:`layer_tensors_of`.
 
     Args:
-        read: gives the stored tensor of a name.
+        read: gives the stored tensors.
         geometry: of the layer.
         packing: of the file.
         modality: ``[T]`` uint8, of all tokens.
@@ -85,12 +94,10 @@ def layer_of(
     problem = slots_problem(position, counts, num_tokens, bias)
     if problem is not None:
         raise MalformedError(problem)
-    names = geometry.shapes(packing, num_tokens)
-    packed = {name: read(name) for name in names if name.startswith((*PARTS, "exact", "is_exact"))}
-    slots, is_exact = _unpacked(packed, geometry, packing), _is_exact(packed, geometry)
+    slots, is_exact = _slots(read, geometry, packing, num_tokens)
     layer = LayerCache(
-        keys=padded(slots["keys"].to(device, dtype), lengths),
-        values=padded(slots["values"].to(device, dtype), lengths),
+        keys=slots["keys"].to(device, dtype),
+        values=slots["values"].to(device, dtype),
         position=position.to(device, torch.int32),
         modality=modality[position.long()].to(device),
         lengths=counts.to(device),
@@ -101,6 +108,19 @@ def layer_of(
         return layer
     important = padded(is_exact.to(device), lengths) & ~layer.protected
     return replace(layer, important=important) if bool(important.any()) else layer
+
+
+def _slots(
+    read: Read, geometry: LayerGeometry, packing: Packing, num_tokens: int
+) -> tuple[dict[Part, Tensor], Tensor | None]:
+    """``[H, S, D]`` keys and values, and ``[N]`` bool which slots were kept in 16 bits."""
+    lengths = geometry.lengths
+    if isinstance(packing, Plain):  # as they lie in the file; nothing stands between it and the layer
+        return {part: read(part, lengths) for part in PARTS}, None
+    names = geometry.shapes(packing, num_tokens)
+    packed = {name: read(name) for name in names if name.startswith((*PARTS, "exact", "is_exact"))}
+    unpacked = _unpacked(packed, geometry, packing)
+    return {part: padded(slots, lengths) for part, slots in unpacked.items()}, _is_exact(packed, geometry)
 
 
 def rounded(cache: ContextCache, packing: Packing) -> ContextCache:
@@ -187,7 +207,7 @@ def _check_finite(part: str, slots: Tensor) -> None:
         raise UsageError(what, "Store with --kv-dtype bf16.")
 
 
-def _bias(read: Callable[[str], Tensor], geometry: LayerGeometry) -> Tensor | None:
+def _bias(read: Read, geometry: LayerGeometry) -> Tensor | None:
     """``[H, S]`` float32."""
     if not geometry.has_bias:
         return None
@@ -200,7 +220,7 @@ def _bias(read: Callable[[str], Tensor], geometry: LayerGeometry) -> Tensor | No
     return padded(bias, geometry.lengths)
 
 
-def _position(read: Callable[[str], Tensor], geometry: LayerGeometry, num_tokens: int) -> Tensor:
+def _position(read: Read, geometry: LayerGeometry, num_tokens: int) -> Tensor:
     """``[H, S]`` int32 or int64."""
     lengths = geometry.lengths
     if not geometry.has_position:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,11 @@ from flowmm.chosen import chosen_model, load_chosen_model
 from flowmm.errors import MismatchError, UsageError
 from flowmm.header import Header, read_header
 from flowmm.header import verify as verify_checksums
-from flowmm.hf.hub import READER
 from flowmm.inputs.options import ReadOptions
 from flowmm.plan import Clock, Plan
 from flowmm.plan import CompressOptions as CompressOptions
 from flowmm.plan import Progress as Progress
-from flowmm.records import Answer, Generation, ModelOptions, Part
+from flowmm.records import Generation, ModelOptions, Part
 
 if TYPE_CHECKING:
     from flowmm.byte_planner import Planned
@@ -32,14 +31,6 @@ _READ = ReadOptions()
 _MODEL = ModelOptions()
 _GREEDY = Generation()
 _COMPRESS = CompressOptions()
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question; ``id`` is what comes back with the answer in a batch."""
-
-    text: str
-    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,39 +161,6 @@ def compress_file(
     bare = partial(_bare, provenance=provenance)
     made = compressed(cache, plan.method, plan.known_profile, compression, kv_dtype, clock.progress, finish, bare)
     return _written(made, output, force, clock)
-
-
-def ask_file(
-    path: str | Path,
-    questions: Sequence[Question],
-    *,
-    model: ModelOptions = _MODEL,
-    generation: Generation = _GREEDY,
-    on_text: Callable[[str], None] | None = None,
-    notice: Notice | None = None,
-) -> Iterator[tuple[Question, Answer]]:
-    """Answer questions from a file, in order.
-
-    Args:
-        path: the context file.
-        questions: what to ask.
-        model: where the model is and how to run it; which one it is, the file says.
-        generation: how to decode.
-        on_text: gets the pieces of the answer as they come; for a single question only.
-        notice: told what the user should know.
-    """
-    header = read_header(path)
-    if notice is not None and header.provenance.model.id == READER:
-        notice("the embedded reader answers (a demo model)")
-    from flowmm.answer import check_generation  # not before: what the file's header fails by needs no torch
-    from flowmm.sessions import Session
-
-    check_generation(generation)
-    session = Session.open(path, model)
-    if on_text is not None and len(questions) == 1:
-        yield questions[0], session.ask(questions[0].text, generation, on_text=on_text)
-        return
-    yield from zip(questions, session.ask_all([question.text for question in questions], generation), strict=True)
 
 
 def verify_file(path: str | Path, *, model: ModelOptions | None = None) -> Verdict:

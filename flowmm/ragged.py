@@ -29,10 +29,20 @@ def padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     heads, longest = len(lengths), max(lengths)
     if min(lengths) == longest:
         return flat.reshape(heads, longest, *flat.shape[1:])
-    result = flat.new_empty(heads, longest, *flat.shape[1:])
-    for head, length, end in zip(result, lengths, accumulate(lengths), strict=True):
-        head[:length], head[length:] = flat[end - length : end], 0
+    result, living = blank(lengths, flat.shape[1:], flat.dtype, flat.device)
+    for head, end in zip(living, accumulate(lengths), strict=True):
+        head.copy_(flat[end - len(head) : end])
     return result
+
+
+def blank(
+    lengths: Sequence[int], sizes: Sequence[int], dtype: torch.dtype, device: torch.device | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """``[H, max(lengths), *sizes]`` with zeros as padding, and the living slots of each head, views to write to."""
+    result = torch.empty(len(lengths), max(lengths), *sizes, dtype=dtype, device=device)
+    for head, length in zip(result, lengths, strict=True):
+        head[length:] = 0
+    return result, [head[:length] for head, length in zip(result, lengths, strict=True)]
 
 
 def owners(lengths: Sequence[int], device: torch.device) -> Tensor:
@@ -50,10 +60,10 @@ def slots_problem(position: Tensor, lengths: Tensor, num_tokens: int, bias: Tens
         bias: ``[H, S]``; finite.
     """
     living = torch.arange(position.shape[1], device=lengths.device) < lengths[:, None]
-    if bool(((position < 0) | (position >= num_tokens))[living].any()):
+    if bool((((position < 0) | (position >= num_tokens)) & living).any()):
         return f"a position is not one of the {num_tokens} tokens"
-    if bool((position[:, 1:] <= position[:, :-1])[living[:, 1:]].any()):
+    if bool(((position[:, 1:] <= position[:, :-1]) & living[:, 1:]).any()):
         return "the positions of a head do not increase"
-    if bias is not None and not bool(bias[living].isfinite().all()):
+    if bias is not None and bool((~bias.isfinite() & living).any()):
         return "a bias is not finite"
     return None

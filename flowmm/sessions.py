@@ -83,6 +83,11 @@ def load_model_of(header: Header, model: ModelOptions = _ANY) -> LoadedModel:
     )
 
 
+def is_same_model(wanted: ModelIdentity, found: ModelIdentity) -> bool:
+    """Whether a model answers what another one has read."""
+    return all(getattr(wanted, field) == getattr(found, field) for field in _MUST_MATCH)
+
+
 def check_identity(wanted: ModelIdentity, found: ModelIdentity, path: str) -> None:
     """Raises MismatchError naming the first thing in which two models differ."""
     for field in _MUST_MATCH:

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
-from xxhash import xxh3_128_hexdigest
+from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from flowmm.atomic import check_target, replacing
 from flowmm.container import open_regular
@@ -30,7 +30,7 @@ from flowmm.header import (
 )
 from flowmm.layer_tensors import layer_geometry_of, layer_of, layer_tensors_of
 from flowmm.packing import PACKINGS, options_of
-from flowmm.ragged import slots_problem
+from flowmm.ragged import blank, slots_problem
 from flowmm.rotation import Rotation, shared
 from flowmm.typed_json import MalformedError
 
@@ -44,6 +44,7 @@ _TORCH = {
     "U8": torch.uint8,
 }
 _NAMES = {dtype: name for name, dtype in _TORCH.items()}
+_CHUNK_BYTES = 2**20  # stays in the processor's cache between reading and hashing
 _DEFAULT_KV_DTYPE = {torch.float32: "bf16", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -234,19 +235,30 @@ class _Stored:
             evidence=evidence,
         )
 
-    def tensor(self, name: str) -> Tensor:
-        """A tensor as it is stored, on the CPU, its checksum verified."""
+    def tensor(self, name: str, lengths: Sequence[int] | None = None) -> Tensor:
+        """A tensor as it is stored, on the CPU, its checksum verified; with ``lengths`` padded, without a copy."""
         entry = self.header.tensors[name]
-        data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+        dtype, shape = _TORCH[entry.dtype], entry.shape
+        if lengths is None:
+            found = torch.empty(shape, dtype=dtype)
+            parts = [found]
+        else:
+            found, parts = blank(lengths, shape[1:], dtype)
         self.file.seek(entry.start)
-        if self.file.readinto(data.numpy().data) != len(data):
-            corrupt(self.header.path, f"tensor {name}: truncated while it was read")
-        check_sum(self.header, name, xxh3_128_hexdigest(data.numpy().data))
-        return data.view(_TORCH[entry.dtype]).reshape(entry.shape)
+        digest = xxh3_128()
+        for part in parts:
+            data = memoryview(part.view(-1).view(torch.uint8).numpy().data)
+            for start in range(0, len(data), _CHUNK_BYTES):
+                chunk = data[start : start + _CHUNK_BYTES]
+                if self.file.readinto(chunk) != len(chunk):
+                    corrupt(self.header.path, f"tensor {name}: truncated while it was read")
+                digest.update(chunk)
+        check_sum(self.header, name, digest.hexdigest())
+        return found
 
     def _layer(self, i: int, modality: Tensor) -> LayerCache:
-        def read(name: str) -> Tensor:
-            return self.tensor(f"layers.{i}.{name}")
+        def read(name: str, lengths: Sequence[int] | None = None) -> Tensor:
+            return self.tensor(f"layers.{i}.{name}", lengths)
 
         geometry, packing = self.header.layers[i], self.header.packing
         try:

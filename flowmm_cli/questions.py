@@ -64,14 +64,18 @@ def _parse(line: str, where: str, number: str) -> "Question":
         raise InputError(f"{where}: no text under 'question'", _SHAPE)
     if not isinstance(name, str | int) or isinstance(name, bool):
         raise InputError(f"{where}: 'id' must be text or a whole number, found {json.dumps(name)}", _SHAPE)
+    of = value.get("file")
+    if of is not None and not (isinstance(of, str) and of):
+        raise InputError(f"{where}: 'file' must be the name of a context file, found {json.dumps(of)}", _SHAPE)
     from flowmm import Question
 
-    return Question(text, str(name))
+    return Question(text, str(name), of)
 
 
 def as_line(question: "Question", answer: "Answer") -> str:
     """One answer as a line of JSON, without the line break."""
-    return json.dumps({"id": question.id, **answer.as_dict()}, ensure_ascii=False)
+    named = {} if question.file is None else {"file": str(question.file)}
+    return json.dumps({"id": question.id, **named, **answer.as_dict()}, ensure_ascii=False)
 
 
 def open_answers(path: Path, questions: "Sequence[Question]", *, resume: bool) -> "list[Question]":

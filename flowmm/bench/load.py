@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import prod
@@ -128,13 +128,19 @@ def _unpacked(header: Header, tensors: dict[str, Tensor]) -> tuple[float, float]
         prefix = f"layers.{i}."
         own = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
         began = perf_counter()
-        layer = layer_of(own.__getitem__, geometry, packing, modality, torch.device("cpu"), None)
+        layer = layer_of(partial(_given, own), geometry, packing, modality, torch.device("cpu"), None)
         unpacked = perf_counter()
         copies = [layer.keys.clone(), layer.values.clone()]
         copying += perf_counter() - unpacked
         unpacking += unpacked - began
         del layer, copies
     return unpacking, copying
+
+
+def _given(tensors: dict[str, Tensor], name: str, lengths: Sequence[int] | None = None) -> Tensor:
+    from flowmm.ragged import padded
+
+    return tensors[name] if lengths is None else padded(tensors[name], lengths)
 
 
 def random_cache(kv_dtype: str, megabytes: int, seed: int) -> ContextCache:

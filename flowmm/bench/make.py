@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -19,6 +20,7 @@ from flowmm.errors import ResourceError, UnknownNameError, UsageError
 EVERY = "all"
 SIZES = (1000, 2000, 4000)
 CONTEXTS = 8  # of a kind and size; with 8 questions each, enough for an interval
+_PAGE = re.compile(rf"({'|'.join(KINDS)})-\d+k?-\d+-\d+\.png")  # kind, size, number of the context, of the part
 _LEAST = 900  # tokens, which what some kinds must hold takes
 
 Progress = Callable[[str, int, int], None]
@@ -120,11 +122,12 @@ def label(size: int) -> str:
 
 
 def _check_sizes(sizes: Sequence[int], contexts: int) -> None:
-    hint = "Give each size once, as in --tokens 1k,2k,4k."
     if not sizes or len(set(sizes)) < len(sizes):
-        raise UsageError(f"sizes {', '.join(map(label, sizes)) or 'none'}: none, or one stands twice", hint)
+        what = f"sizes {', '.join(map(label, sizes)) or 'none'}: none, or one stands twice"
+        raise UsageError(what, "Give each size once, as in --tokens 1k,2k,4k.")
     if min(sizes) < _LEAST:
-        raise UsageError(f"contexts of {min(sizes)} tokens: expected at least {_LEAST}", hint)
+        what = f"contexts of {min(sizes)} tokens: expected at least {_LEAST}"
+        raise UsageError(what, "Give larger sizes, as in --tokens 1k,2k,4k.")
     if contexts < 1:
         raise UsageError(f"{contexts} contexts of each size: expected at least 1", "Give --contexts 8.")
 
@@ -135,8 +138,11 @@ def _prepare(folder: Path, force: bool) -> None:
         if any(folder.iterdir()):
             if not force:
                 raise UsageError(f"{folder}: is not empty", "Choose another folder, or write into it with --force.")
-            # A run that is interrupted must not leave the old suite beside new pages.
+            # A run that is interrupted must not leave the old suite beside new pages, nor a finished one the old pages.
             (folder / SUITE_FILE).unlink(missing_ok=True)
+            for path in folder.iterdir():
+                if _PAGE.fullmatch(path.name):
+                    path.unlink()
     except FileExistsError:
         raise UsageError(f"{folder}: is a file, expected a folder", "Choose another name.") from None
     except OSError as error:

@@ -41,9 +41,11 @@ def unpack(packed: Tensor, count: int, bound: int) -> Tensor:
     """
     low = low_bits(count, bound)
     _, (split,) = packed_codes(count * low, 1)
-    listed = bits.unpack(packed[:split], 1, count * low).view(low, count).long()
+    listed = bits.unpack(packed[:split], 1, count * low).view(low, count)
     marked = bits.unpack(packed[split:], 1, count + (bound >> low)).nonzero()[:, 0]
     if len(marked) != count:
         raise MalformedError(f"{len(marked)} increasing numbers, expected {count}")
-    places = torch.arange(low, device=packed.device)[:, None]
-    return ((marked - torch.arange(count, device=packed.device)) << low) + (listed << places).sum(0)
+    numbers = (marked - torch.arange(count, device=packed.device)) << low
+    for place, row in enumerate(listed):
+        numbers += row.long() << place
+    return numbers

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from random import Random
 
-from flowmm.reader import levels
+from flowmm.reader import levels, links
 from flowmm.reader.layouts import Layout
-from flowmm.reader.levels import Level
+from flowmm.reader.pieces import Level
 
 _MASTERED = 0.8  # running share of right answers that opens the next level
 _READ = 0.6  # the same for whole cells, where only the vision tower is trained
@@ -18,7 +18,8 @@ TRACKS: dict[str, list[Level]] = {
     "pages": levels.page_levels(),
     "mixed": levels.mixed_levels(),
     "papers": levels.papers_levels(),
-    "linked": levels.linked_levels(),
+    "chains": links.chain_levels(),
+    "badges": links.badge_levels(),
     "tables": levels.table_levels(),
     "prompts": levels.prompt_levels(),
     READING: levels.reading_levels(),
@@ -28,9 +29,9 @@ STAGES: dict[str, dict[str, float]] = {
     "reading": {READING: 1.0},
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
-    "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "linked": 0.12, "tables": 0.08},
-    "wider": {"text": 0.1, READING: 0.2, "pages": 0.1, "mixed": 0.16, "papers": 0.06, "linked": 0.2}
-    | {"tables": 0.14, "prompts": 0.04},
+    "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "chains": 0.04, "badges": 0.08, "tables": 0.08},
+    "wider": {"text": 0.1, READING: 0.2, "pages": 0.1, "mixed": 0.16, "papers": 0.06, "chains": 0.1}
+    | {"badges": 0.1, "tables": 0.14, "prompts": 0.04},
 }
 
 

@@ -122,8 +122,8 @@ class Run:
             have = {k: v for k, v in have.items() if k.startswith(vision) == wanted}
         self.net.load_state_dict(grown(weights, have), strict=False)
         levels = Progress(**saved["progress"]).levels  # type: ignore[arg-type]
-        for track, level in levels.items():
-            self.progress.levels[track] = max(level, self.progress.levels[track])
+        for track in self.progress.levels:
+            self.progress.levels[track] = max(levels.get(track, 0), self.progress.levels[track])
 
     def _restore(self, saved: dict[str, object]) -> None:
         self.net.load_state_dict(saved["net"])  # type: ignore[arg-type]

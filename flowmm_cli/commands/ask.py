@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from flowmm_cli import output
 from flowmm_cli.questions import as_line, open_answers, read_questions
 
 if TYPE_CHECKING:
-    from flowmm import Answer, InputError, Question
+    from flowmm import Answer, InputError, Opened, Question
 
 _BATCH, _GENERATION = "Many questions", "Generation"
 Questions = Annotated[list[str] | None, typer.Argument(metavar="QUESTION...", help="One or more questions.")]
@@ -23,9 +24,19 @@ Input = Annotated[
         "--input",
         "-i",
         metavar="FILE",
-        help='Questions as JSON Lines, {"id": ..., "question": ...}; - is stdin.',
+        help='Questions as JSON Lines, {"id": ..., "question": ..., "file": ...}; - is stdin.',
         rich_help_panel=_BATCH,
     ),
+]
+File = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FILE", help="The context file, ctx.kv, or its URL; not needed if every line of -i names one."
+    ),
+]
+Also = Annotated[
+    list[str] | None,
+    typer.Option("--also", metavar="FILE", help="Ask this context file too; repeatable.", rich_help_panel=_BATCH),
 ]
 Answers = Annotated[
     Path | None,
@@ -61,10 +72,11 @@ Stop = Annotated[
 
 
 def ask(
-    file: o.ContextFile,
+    file: File = None,
     question: Questions = None,
     input_file: Input = None,
     output_file: Answers = None,
+    also: Also = None,
     resume: Resume = False,
     keep_going: KeepGoing = False,
     batch: Batch = 16,
@@ -85,16 +97,18 @@ def ask(
     stats: o.Stats = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Answer questions from a context file."""
+    """Answer questions from a context file, or from several."""
     questions, bad = _questions(question or [], input_file, keep_going=keep_going)
+    questions = _of_files(questions, file, also or [])
     total, many = len(questions) + len(bad), len(questions) > 1 or input_file is not None
     if output_file is not None:
         questions = open_answers(output_file, questions, resume=resume)
     elif resume:
         raise UsageError("--resume without -o", "Name the answers file to go on with: -o answers.jsonl --resume.")
+    one_file = len({question.file for question in questions}) <= 1
     if not questions and not quiet:
         output.say(f"{output_file}: every question is answered already")
-    from flowmm import Generation, ask_file
+    from flowmm import Generation, ask_files
 
     streaming = not (many or json or output_file) and sys.stdout.isatty()
     notices = output.Notices(wanted=not quiet)
@@ -103,20 +117,20 @@ def ask(
         notices.begin()
         print(output.harmless(text), end="", flush=True)
 
-    answers = ask_file(
-        file,
+    answers = ask_files(
         questions,
         model=o.model_options(model, revision, device, dtype, device_map, offline, trust_remote_code),
         generation=Generation(max_new_tokens, temperature, top_p, top_k, seed, tuple(stop or ()), batch),
         on_text=stream if streaming else None,
         notice=notices,
+        on_open=_say_opened if stats else None,
     )
     if output_file is not None:
         answers = _append(answers, output_file)
     for asked, answer in answers if questions else ():
         notices.begin()
         if output_file is None:
-            _print(asked, answer, many=many, json=json, streaming=streaming, quiet=quiet)
+            _print(asked, answer, one_file=one_file, many=many, json=json, streaming=streaming, quiet=quiet)
         if stats:
             output.say(_stats(answer))
     if bad:
@@ -149,6 +163,19 @@ def _questions(
     return [Question(text, str(number)) for number, text in enumerate(texts, start=1)], []
 
 
+def _of_files(questions: "list[Question]", file: str | None, also: list[str]) -> "list[Question]":
+    """The questions, each of a file: its own, else all of those on the command line, one after the other."""
+    files = [*([] if file is None else [file]), *also]
+    if also and any(question.file is not None for question in questions):
+        raise UsageError("--also, and questions that name their file", "Name the files in one place.")
+    if not files and not all(question.file is not None for question in questions):
+        raise UsageError("no context file", "Name it before the questions, or in each line of -i.")
+    if also:
+        several = [(question, of) for of in files for question in questions]
+        return [replace(question, id=f"{of}:{question.id}", file=of) for question, of in several]
+    return [question if question.file is not None else replace(question, file=file) for question in questions]
+
+
 def _append(answers: "Iterator[tuple[Question, Answer]]", path: Path) -> "Iterator[tuple[Question, Answer]]":
     """Write each answer as it comes, so that a run that is stopped loses nothing it had."""
     with path.open("a", encoding="utf-8") as file:
@@ -158,7 +185,9 @@ def _append(answers: "Iterator[tuple[Question, Answer]]", path: Path) -> "Iterat
             yield question, answer
 
 
-def _print(question: "Question", answer: "Answer", *, many: bool, json: bool, streaming: bool, quiet: bool) -> None:
+def _print(
+    question: "Question", answer: "Answer", *, one_file: bool, many: bool, json: bool, streaming: bool, quiet: bool
+) -> None:
     if json and many:
         output.put(as_line(question, answer))
     elif json:
@@ -167,8 +196,13 @@ def _print(question: "Question", answer: "Answer", *, many: bool, json: bool, st
         output.put("")  # the text is on the screen already
     else:
         if many and not quiet:
-            output.say(f"> {question.text}")
+            output.say(f"> {question.text}" if one_file else f"> {question.file}: {question.text}")
         output.put(answer.text)
+
+
+def _say_opened(opened: "Opened") -> None:
+    times = ", ".join(f"{phase} {output.human_seconds(seconds)}" for phase, seconds in opened.seconds.items())
+    output.say(f"{opened.path}: {times}")
 
 
 def _stats(answer: "Answer") -> str:

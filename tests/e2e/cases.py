@@ -150,6 +150,21 @@ def pickled(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
 
 
+def suite(line: bytes) -> Callable[[Path], None]:
+    """A suite of one context."""
+
+    def write(folder: Path) -> None:
+        (folder / "suite").mkdir(exist_ok=True)
+        (folder / "suite" / "suite.jsonl").write_bytes(line)
+
+    return write
+
+
+WELL = (
+    b'{"id": "c", "parts": [{"text": "Zato: 4821."}], "questions": [{"id": "q", "question": "Which?", '
+    b'"answers": ["4821"], "kind": "needle"}]}\n'
+)
+QUALITY = "flowmm bench quality --suite suite -o results"
 PREFILL = "flowmm prefill notes.txt -o out.kv"
 READ = "-m flowmm/reader"
 CASES: tuple[Case, ...] = (
@@ -175,12 +190,24 @@ CASES: tuple[Case, ...] = (
     Case("bad pages", f"{PREFILL} --pages 4-1", 2),
     Case("output exists", "flowmm prefill notes.txt -o ctx.kv", 2),
     Case("no question", "flowmm ask ctx.kv", 2),
+    Case("questions of no file", "flowmm ask -i q.jsonl", 2, old_answers),
     Case("small file compressed again", "flowmm compress ctx.kv -o out.kv --keep 0.1 --method snapkv", 2),
     Case("answers exist", "flowmm ask ctx.kv -i q.jsonl -o old.jsonl", 2, old_answers),
     Case("a size that is none", "flowmm prune . --max-bytes much", 2),
     Case("an age that is none", "flowmm prune . --max-bytes 20GB --older-than 30", 2),
     Case("nobody to ask", "flowmm prune shelf --max-bytes 1kB", 2, shelf),
+    Case("unknown kind of suite", "flowmm bench make nedle -o made", 2),
+    Case("a suite's folder that holds something", "flowmm bench make needle -o shelf", 2, shelf),
+    Case("contexts too small for a suite", "flowmm bench make needle --tokens 200 -o made", 2),
+    Case("unknown method in a benchmark", f"{QUALITY} --method snapvk", 2, suite(WELL)),
+    Case("a method twice", f"{QUALITY} --method snapkv,snapkv", 2, suite(WELL)),
+    Case("an unknown score", f"{QUALITY} --method snapkv --score acuracy", 2, suite(WELL)),
     Case("missing document", "flowmm prefill missing.pdf -o out.kv", 3),
+    Case("missing suite", "flowmm bench quality --suite nowhere --method snapkv -o results", 3),
+    Case("a folder that is no suite", "flowmm bench quality --suite shelf --method snapkv -o results", 3, shelf),
+    Case("a misspelt key in a suite", f"{QUALITY} --method snapkv", 3, suite(WELL.replace(b'"kind"', b'"kinds"'))),
+    Case("a document that a suite misses", f"{QUALITY} --method snapkv", 3, suite(WELL.replace(b"text", b"path"))),
+    Case("results that are none", "flowmm bench order results results", 3),
     Case("a folder as document", "flowmm prefill folder -o out.kv", 3, lambda f: (f / "folder").mkdir(exist_ok=True)),
     Case("empty document", "flowmm prefill empty.txt -o out.kv", 3, file("empty.txt", b"")),
     Case("damaged PDF", "flowmm prefill damaged.pdf -o out.kv", 3, damaged_pdf),

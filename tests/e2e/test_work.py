@@ -95,6 +95,16 @@ def test_several_questions_are_json_lines_and_leave_the_context_file_as_it_is(wo
     assert (workshop / "ctx.kv").read_bytes() == before
 
 
+def test_several_files_are_asked_in_one_process(workshop):
+    done = flowmm(workshop, "ask", "ctx.kv", ASK_ZATO, "--also", "full.kv", "--stats")
+    assert (done.code, done.stdout.split()) == (0, [FACTS["Zato"]] * 2)
+    assert f"> full.kv: {ASK_ZATO}" in done.stderr
+    assert re.search(r"full.kv: context \d", done.stderr)
+    lines = [{"id": "a", "question": ASK_ZATO, "file": "full.kv"}, {"id": "b", "question": ASK_ZATO, "file": "ctx.kv"}]
+    listed = flowmm(workshop, "ask", "-i", "-", stdin="\n".join(map(json.dumps, lines)))
+    assert (listed.code, listed.stdout.split()) == (0, [FACTS["Zato"]] * 2)
+
+
 def test_inspect_shows_sources_and_layers(workshop):
     done = flowmm(workshop, "inspect", "ctx.kv")
     assert (done.code, done.stderr) == (0, "")

@@ -28,6 +28,7 @@ LEVELS = {
         "doctor",
         "filling",
         "lessons",
+        "asking",
         "pipeline",
         "precisions",
         "readings",

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from flowmm.errors import MismatchError, UsageError
+from flowmm.asking import Opened, Question, ask_file, ask_files
+from flowmm.errors import CorruptFileError, MismatchError, UsageError
+from flowmm.hf.loading import load_model
 from flowmm.packing import PACKINGS
-from flowmm.pipeline import CompressOptions, ModelOptions, Question, ask_file, compress_file, prefill_file, verify_file
+from flowmm.pipeline import CompressOptions, ModelOptions, compress_file, prefill_file, verify_file
 from flowmm.records import Generation
 from flowmm.store import load, save
 from tests.unit.alike import assert_alike
@@ -95,6 +97,30 @@ def test_questions_are_answered_in_order_whatever_the_batch(model: ModelOptions,
         assert [question.id for question, _ in answers] == ["0", "1", "2", "3", "4"]
         runs.append([answer.token_ids for _, answer in answers])
     assert runs[0] == runs[1] == runs[2]
+
+
+def test_questions_of_several_files_are_answered_with_one_model(
+    model: ModelOptions, notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = tmp_path / "one.kv", tmp_path / "other.kv"
+    (tmp_path / "more.txt").write_text("Quite another text, about harbours and boats.\n")
+    prefill_file([notes], one, model=model)
+    prefill_file([str(tmp_path / "more.txt")], other, model=model)
+    settings, opened, loads = Generation(max_new_tokens=4), list[Opened](), []
+    monkeypatch.setattr("flowmm.sessions.load_model", lambda *a, **b: loads.append(a) or load_model(*a, **b))
+    questions = [Question("Which?", "a", one), Question("What?", "b", one), Question("Which?", "c", other)]
+    answers = list(ask_files(questions, model=model, generation=settings, on_open=opened.append))
+    alone = [next(ask_file(q.file or "", [q], model=model, generation=settings))[1].token_ids for q in questions]
+    assert [(question.id, answer.token_ids) for question, answer in answers] == list(zip("abc", alone, strict=True))
+    assert len(loads) == 1 + 3
+    assert [set(file.seconds) for file in opened] == [{"start", "model", "context"}, {"context"}]
+
+
+def test_nothing_is_answered_before_every_file_was_looked_at(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    prefill_file([notes], tmp_path / "one.kv", model=model)
+    (tmp_path / "bad.kv").write_bytes(b"no context")
+    with pytest.raises(CorruptFileError, match="bad"):
+        next(ask_files([Question("?", file=tmp_path / "one.kv"), Question("?", file=tmp_path / "bad.kv")], model=model))
 
 
 def test_streamed_text_is_the_answer(model: ModelOptions, notes: str, tmp_path: Path) -> None:

@@ -63,9 +63,11 @@ def test_the_commands_take_urls(data, capsys):
     put(data)
     assert run(["inspect", URL]) == 0
     assert run(["verify", URL]) == 0
-    said = capsys.readouterr().out
-    assert f"{URL}: context file, format" in said
-    assert f"{URL}: " in said.splitlines()[-1]
+    assert run(["ask", URL, "Which?"]) == 2  # a model in some folder: the header was read
+    said = capsys.readouterr()
+    assert f"{URL}: context file, format" in said.out
+    assert f"{URL}: " in said.out.splitlines()[-1]
+    assert f"{URL}: was made with the model in a local folder" in said.err
 
 
 def test_damage_is_found_wherever_the_file_is(data):

@@ -119,3 +119,12 @@ def test_the_example_in_the_docs_is_a_suite_and_its_table_names_every_kind(tmp_p
     start, end = asked.evidence[0].span
     assert context.parts[1].text[start:end] == asked.answers[0] == "5000"
     assert re.findall(r"^\| `(\w+)` \|(?=.*\|.*\|.*\|)", page, re.MULTILINE) == list(KINDS)
+
+
+def test_a_smaller_suite_leaves_no_page_of_the_larger_one(tmp_path):
+    (tmp_path / "my-needle-1k-0-1.png").write_bytes(b"x")
+    made(tmp_path, contexts=2, force=True)
+    made(tmp_path, contexts=1, force=True)
+    suite = read_suite(tmp_path)
+    named = {part.path for context in suite.contexts for part in context.parts if part.path is not None}
+    assert {path.name for path in tmp_path.glob("*.png")} == named | {"my-needle-1k-0-1.png"}

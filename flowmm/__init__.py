@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from flowmm.asking import Question as Question
     from flowmm.asking import ask_file as ask_file
     from flowmm.asking import ask_files as ask_files
+    from flowmm.bench.bytes import BytesOptions as BytesOptions
+    from flowmm.bench.bytes import bench_bytes as bench_bytes
+    from flowmm.bench.bytes_report import BytesReport as BytesReport
     from flowmm.bench.cost import bench_cost as bench_cost
     from flowmm.bench.cost_report import CostReport as CostReport
     from flowmm.bench.kill import KillReport as KillReport
@@ -72,6 +75,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "asking": ("Opened", "Question", "ask_file", "ask_files"),
+    "bench.bytes": ("BytesOptions", "bench_bytes"),
+    "bench.bytes_report": ("BytesReport",),
     "bench.cost": ("bench_cost",),
     "bench.cost_report": ("CostReport",),
     "bench.kill": ("KillReport", "bench_kill"),

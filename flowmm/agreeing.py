@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flowmm.byte_planner import compressed
+from flowmm.byte_planner import Job, Planned, compressed
 from flowmm.context import ContextCache
 from flowmm.distil import distilled, lessons
 from flowmm.errors import UsageError
 from flowmm.header import Header
-from flowmm.held_out import agreement, ask_held_out, held_out_questions
+from flowmm.held_out import HeldOut, agreement, ask_held_out, held_out_questions
 from flowmm.hf.loading import LoadedModel
 from flowmm.layer_tensors import rounded
 from flowmm.packing import PACKINGS
-from flowmm.plan import CompressOptions, Progress
-from flowmm.profiles import Method, ModelProfile
+from flowmm.plan import CompressOptions
 from flowmm.records import Agreement, ModelOptions
 from flowmm.sessions import load_model_of
 
@@ -23,66 +22,70 @@ MOST = 0.5  # share of the slots up to which more is kept; beyond it a full file
 
 
 def compressed_and_compared(
-    cache: ContextCache,
-    questions: Sequence[str],
-    loaded: LoadedModel,
-    method: Method,
-    profile: ModelProfile,
-    options: CompressOptions,
-    kv_dtype: str | None,
-    progress: Progress,
-    text: str = "",
-) -> tuple[ContextCache, str]:
-    """The small cache with what was lost in its record, and the precision that it is to be stored in.
+    cache: ContextCache, questions: Sequence[str], loaded: LoadedModel, job: Job, text: str = ""
+) -> Planned:
+    """A small cache, ready to be written, with what was lost in its record.
 
     Args:
         cache: the full context.
         questions: that no method has seen.
         loaded: the model.
-        method: of the compression.
-        profile: of the model.
-        options: with ``min_agreement``, the share of slots is doubled until it is reached, up to ``MOST``.
-        kv_dtype: as asked for.
-        progress: told how far compressing is.
+        job: with ``min_agreement`` the share of slots is doubled until it is reached, up to ``MOST``.
         text: of the context, for methods that train what is kept through the model; without it they do not.
 
     Raises:
         UsageError: the agreement is not reached.
     """
     held = ask_held_out(cache, questions, loaded)
-    known = lessons(cache, text, method, loaded)
+    known = lessons(cache, text, job.method, loaded)
     asked: float | None = None
     while True:
-        small, name = compressed(cache, method, profile, options, kv_dtype, progress)
-        if known is not None and method.distil is not None:
-            how = (loaded, method.distil, PACKINGS[name], options.seed)
-            small = _marked(distilled(small, known, held, *how, bias=not options.limited), small)
-        found = agreement(held, rounded(small, PACKINGS[name]), loaded)
-        share = _share(small)
-        asked = share if asked is None else asked
-        if options.min_agreement is None or found.top1 >= options.min_agreement:
-            return _told(small, found, asked, options.min_agreement), name
-        if options.limited or share >= MOST:
-            raise _not_reached(found, share, options)
-        options = replace(options, keep=min(MOST, 2 * share), keep_tokens=None)
+        tried = _Try(job, held, known, loaded, asked)
+        planned = compressed(cache, replace(job, finish=tried.finish))
+        if tried.is_enough:
+            return planned
+        asked = tried.share if asked is None else asked
+        if job.options.limited or tried.share >= MOST:
+            raise _not_reached(tried.found, tried.share, job.options)
+        job = replace(job, options=replace(job.options, keep=min(MOST, 2 * tried.share), keep_tokens=None))
 
 
-def compressed_later(
-    cache: ContextCache,
-    header: Header,
-    model: ModelOptions,
-    method: Method,
-    profile: ModelProfile,
-    options: CompressOptions,
-    kv_dtype: str | None,
-    progress: Progress,
-) -> tuple[ContextCache, str]:
+def compressed_later(cache: ContextCache, header: Header, model: ModelOptions, job: Job) -> Planned:
     """The same of a full file, whose ``header`` has the questions; the model is loaded only if agreement is wanted."""
-    if options.min_agreement is None:
-        return compressed(cache, method, profile, options, kv_dtype, progress)
+    if job.options.min_agreement is None:
+        return compressed(cache, job)
     questions = header.provenance.held_out or held_out_questions(())
-    loaded = load_model_of(header, model)
-    return compressed_and_compared(cache, questions, loaded, method, profile, options, kv_dtype, progress)
+    return compressed_and_compared(cache, questions, load_model_of(header, model), job)
+
+
+class _Try:
+    """One compression; its ``finish`` trains and compares, and lets the job finish what agrees well enough."""
+
+    found: Agreement
+    share: float  # of the slots, as asked for
+
+    def __init__(
+        self, job: Job, held: HeldOut, known: HeldOut | None, loaded: LoadedModel, asked: float | None
+    ) -> None:
+        self._job, self._held, self._known, self._loaded, self._asked = job, held, known, loaded, asked
+
+    @property
+    def is_enough(self) -> bool:
+        wanted = self._job.options.min_agreement
+        return wanted is None or self.found.top1 >= wanted
+
+    def finish(self, small: ContextCache, name: str) -> ContextCache:
+        """See :class:`flowmm.byte_planner.Job`."""
+        options, distil = self._job.options, self._job.method.distil
+        if self._known is not None and distil is not None:
+            how = (self._loaded, distil, PACKINGS[name], options.seed)
+            small = _marked(distilled(small, self._known, self._held, *how, bias=not options.limited), small)
+        self.found = agreement(self._held, rounded(small, PACKINGS[name]), self._loaded)
+        self.share = _share(small)
+        if not self.is_enough:
+            return small
+        asked = self.share if self._asked is None else self._asked
+        return self._job.finish(_told(small, self.found, asked, options.min_agreement), name)
 
 
 def _marked(trained: ContextCache, small: ContextCache) -> ContextCache:

@@ -1,4 +1,4 @@
-"""Measure a model on documents and write its profile: flow, theta, head budgets, perhaps a gate, and their origin."""
+"""Measure a model on documents and write its profile: flow, theta, head budgets, precisions, and their origin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowmm.calibration import flows_over, head_budget_of, head_budget_rule, theta_of
+from flowmm.calibration import (
+    NO_PRECISION,
+    PrecisionErrors,
+    flows_over,
+    head_budget_of,
+    head_budget_rule,
+    mean_errors,
+    precision_rule,
+    precisions_of,
+    theta_of,
+)
 from flowmm.chosen import chosen_model, load_chosen_model
 from flowmm.errors import UsageError
 from flowmm.inputs.options import ReadOptions
@@ -38,6 +48,7 @@ class _Measured:
     tokens: int
     flow: list[float] | None  # per layer; None: the document has no image, or nothing else
     kept: list[list[int]]  # slots of each KV head of each layer
+    errors: PrecisionErrors | None  # None: no share of its bytes holds it
 
 
 def calibrate_model(
@@ -55,7 +66,7 @@ def calibrate_model(
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> ModelProfile:
-    """Write a profile whose theta and head budgets were measured on documents, each a context of its own.
+    """Write a profile whose theta, head budgets and precisions were measured on documents, each a context of its own.
 
     Args:
         paths: the documents.
@@ -85,12 +96,13 @@ def calibrate_model(
     documents = _read_each(paths, plan.reading(read), tell)
     loaded = _load(model, budgets_of, notice)
     plan = plan.completed(loaded.family.name)
+    chooser = _chooser(plan.known_method, budgets_of)
     measured = []
     for done, (path, parts) in enumerate(zip(paths, documents, strict=True)):
         tell("document", done, len(documents))
         try:
             once = None if done else notice
-            one = _measure(parts, loaded, budgets_of, plan.known_profile, keep, chunk_tokens, tell, once)
+            one = _measure(parts, loaded, budgets_of, chooser, plan.known_profile, keep, chunk_tokens, tell, once)
         except UsageError as error:
             raise UsageError(f"{path}: {error.what}", error.hint) from None
         measured.append(one)
@@ -98,7 +110,7 @@ def calibrate_model(
     keys = own_keys(plan.named or plan.known_profile.name)
     if keys.pop("gate", None) is not None and notice is not None and not gate:
         notice(f"the gate of profile {plan.known_profile.name} is not taken over; --gate trains one")
-    keys |= _keys(measured, loaded, budgets_of, keep)
+    keys |= _keys(measured, loaded, budgets_of, chooser, keep)
     if gate:
         _train_gate(keys, output, documents, loaded, chunk_tokens, force, tell)
     _write(output, keys, plan.known_profile.name)
@@ -145,24 +157,38 @@ def _load(model: ModelOptions, method: Method, notice: Notice | None) -> LoadedM
     return load_chosen_model(model)
 
 
+def _chooser(own: Method, budgets_of: Method) -> Method:
+    """The method whose slots precisions are compared on: the profile's own, if documents alone are enough for it."""
+    from flowmm.rules import build_rules
+
+    alone = own.observe.scout is None and not own.observe.gate and not own.question
+    return own if alone and build_rules(own).budget.counted else budgets_of
+
+
 def _measure(
     parts: Sequence[Part],
     loaded: LoadedModel,
     method: Method,
+    chooser: Method,
     profile: ModelProfile,
     keep: float | None,
     chunk_tokens: int,
     tell: Progress,
     notice: Notice | None,
 ) -> _Measured:
-    """Read one document and see what flows, and what the method leaves each head."""
+    """Read one document and see what flows, what the method leaves each head, and what precisions lose."""
     from flowmm.compress import compress
-    from flowmm.contexts import read_context
+    from flowmm.contexts import read_prompt
     from flowmm.flow import compared
     from flowmm.observe.gate_file import gate_of
+    from flowmm.precisions import precision_errors
+    from flowmm.readings import full_caches
 
+    prompt = read_prompt(parts, loaded, notice=notice)
+    observes = {method.name: method.observe, chooser.name: chooser.observe}
     gate = gate_of(profile, loaded, method)
-    cache = read_context(parts, loaded, method, gate=gate, chunk_tokens=chunk_tokens, progress=tell, notice=notice)
+    caches = full_caches(prompt, loaded, observes, gate=gate, chunk_tokens=chunk_tokens, progress=tell)
+    cache = caches[method.name]
     equal = profile.model_copy(update={"layer_budget": None, "head_budget": None})  # what is measured starts afresh
     small = compress(
         cache, method, profile=equal, keep=keep, progress=lambda done, total: tell("compress", done, total)
@@ -170,10 +196,13 @@ def _measure(
     flows = [compared(flow, profile.flow_without_sinks) for flow in small.provenance.flow if flow is not None]
     source = parts[0].source
     kept = [layer.lengths.tolist() for layer in small.layers]
-    return _Measured(source.name, source.sha256, cache.num_tokens, flows or None, kept)
+    errors = precision_errors(prompt, caches[chooser.name], chooser, profile, loaded, tell)
+    return _Measured(source.name, source.sha256, cache.num_tokens, flows or None, kept, errors)
 
 
-def _keys(measured: Sequence[_Measured], loaded: LoadedModel, method: Method, keep: float | None) -> dict[str, Any]:
+def _keys(
+    measured: Sequence[_Measured], loaded: LoadedModel, method: Method, chooser: Method, keep: float | None
+) -> dict[str, Any]:
     """The measured keys of the profile, and what they were measured on."""
     from importlib.metadata import version
 
@@ -181,10 +210,12 @@ def _keys(measured: Sequence[_Measured], loaded: LoadedModel, method: Method, ke
 
     flows = flows_over([one.flow for one in measured if one.flow is not None])
     theta = theta_of(flows)
+    errors = _errors(measured)
     return {
         "model_type": loaded.family.name,
         **({} if theta.value is None else {"theta": theta.value}),
         "head_budget": head_budget_of([one.kept for one in measured]),
+        **({} if errors is None else {"precision": precisions_of(errors)}),
         "calibrated": {
             "model": loaded.identity.id,
             "weights": loaded.identity.weights,
@@ -196,8 +227,20 @@ def _keys(measured: Sequence[_Measured], loaded: LoadedModel, method: Method, ke
             "flow_spread": flows.spread,
             "theta": theta.rule,
             "head_budget": head_budget_rule(method.name, DEFAULT_KEEP if keep is None else keep),
+            "precision": {
+                "rule": NO_PRECISION if errors is None else precision_rule(chooser.name),
+                "shares": [] if errors is None else list(errors.shares),
+                "errors": {} if errors is None else {name: list(one) for name, one in errors.by_name.items()},
+            },
         },
     }
+
+
+def _errors(measured: Sequence[_Measured]) -> PrecisionErrors | None:
+    """What precisions lose in the mean of the documents, if there is a share of the bytes that holds all of them."""
+    known = [one.errors for one in measured if one.errors is not None]
+    found = mean_errors(known) if known else None
+    return found if found is not None and found.shares else None
 
 
 def _train_gate(

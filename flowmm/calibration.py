@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from itertools import combinations_with_replacement, pairwise
+from math import ceil, log, sqrt
 from statistics import fmean, median, pstdev
 
 _FIGURES = 6  # decimals of a flow or theta in the file
@@ -12,6 +13,9 @@ _FIGURES = 6  # decimals of a flow or theta in the file
 NO_FLOW = "not measured: no document has both images and text"
 GAP = "the middle of the widest gap between the layers' mean flows, a quarter of the layers or more on either side"
 NO_GAP = "the median of the layers' mean flows: the widest gap between them is within their spread over documents"
+
+
+NO_PRECISION = "not measured: no document has text to tell again and fits into a share of its bytes"
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,55 @@ def head_budget_rule(method: str, keep: float) -> str:
         f"the slots that method {method} leaves each head when it keeps {keep:g} of a document's, over their mean over "
         "all heads, averaged over the documents"
     )
+
+
+def precision_rule(method: str) -> str:
+    """How precisions were compared, for the file."""
+    return (
+        f"each share of a document's bytes was filled with the slots that method {method} keeps, in each precision, "
+        "and its text told again behind them; the least divergence of the next tokens from the full cache's, over that "
+        "without the context, averaged over the documents, decides"
+    )
+
+
+@dataclass(frozen=True)
+class PrecisionErrors:
+    """What each precision loses at each share of the bytes, in one document or in the mean of several."""
+
+    shares: tuple[float, ...]  # of the full cache's bytes in 16 bits, ascending
+    by_name: Mapping[str, tuple[float, ...]]  # precisions of fewer bits first; an error a share, 1: nothing is left
+
+
+def mean_errors(documents: Sequence[PrecisionErrors]) -> PrecisionErrors:
+    """The mean over documents, every one weighing the same, at the shares that all of them have."""
+    shares = [share for share in documents[0].shares if all(share in one.shares for one in documents)]
+    by_name = {
+        name: tuple(
+            _rounded(fmean(one.by_name[name][one.shares.index(share)] for one in documents)) for share in shares
+        )
+        for name in documents[0].by_name
+    }
+    return PrecisionErrors(tuple(shares), by_name)
+
+
+def precisions_of(errors: PrecisionErrors) -> dict[str, float]:
+    """Up to which share of the bytes which precision loses least.
+
+    More bytes never mean fewer bits: of all such assignments of precisions to the shares, the one with the least
+    product of errors is taken. Precisions part where shares do, at their geometric mean; and a whole cache in 16 bits
+    (the last of the precisions) loses nothing, so that is best at a share of 1.
+
+    Returns:
+        By name the largest share; none for 16 bits, which are taken above all others.
+    """
+    names = list(errors.by_name)
+    logs = {name: [log(max(error, 1e-9)) for error in errors.by_name[name]] for name in names}
+    best = min(
+        combinations_with_replacement(names, len(errors.shares)),
+        key=lambda taken: sum(logs[name][at] for at, name in enumerate(taken)),
+    )
+    borders = [sqrt(one * other) for one, other in pairwise((*errors.shares, 1.0))]
+    return {name: float(f"{border:.4g}") for name, border in zip(best, borders, strict=True) if name != names[-1]}
 
 
 def _rounded(value: float) -> float:

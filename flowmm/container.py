@@ -80,8 +80,9 @@ def read_container(
         MalformedError: when it is no safetensors file, truncated, or its tensors do not fill it exactly.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
         try:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             prefix = file.read(8)
             length = int.from_bytes(prefix, "little")
             if size < 8 or length > min(size - 8, max_header_bytes):
@@ -103,7 +104,12 @@ def read_container(
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a regular file for reading; anything else, and whatever cannot be opened, is an InputError."""
+    """Open a regular file, or one at a URL, for reading; whatever else and cannot be opened is an InputError."""
+    if isinstance(path, str) and "://" in path:
+        from flowmm.remote import is_url, open_url  # local files do without
+
+        if is_url(path):
+            return open_url(path)
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode):  # opening a FIFO would wait for ever

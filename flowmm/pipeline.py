@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from flowmm.plan import Progress as Progress
 from flowmm.records import Generation, ModelOptions, Part
 
 if TYPE_CHECKING:
+    from flowmm.byte_planner import Planned
     from flowmm.context import ContextCache
     from flowmm.hf.loading import LoadedModel
     from flowmm.observe.scout import Scouted
@@ -86,9 +88,11 @@ def prefill_file(
     if notice is not None and model.name is None and not os.environ.get("FLOWMM_MODEL"):
         notice("no model was named: the embedded reader reads (a demo model; name a real one with -m)")
     from flowmm.agreeing import compressed_and_compared
-    from flowmm.contexts import read_context  # not before: what the documents fail by needs no torch
+    from flowmm.byte_planner import Job, Planned  # not before: what the documents fail by needs no torch
+    from flowmm.contexts import read_context
     from flowmm.held_out import held_out_questions, text_of
     from flowmm.observe.gate_file import gate_of
+    from flowmm.store import stored_dtype
 
     scouted = _scouted(parts, scout, model, plan, system, chunk_tokens, compression.seed, clock)
     loaded = load_chosen_model(model)
@@ -110,14 +114,20 @@ def prefill_file(
     )
     clock.seconds |= cache.provenance.seconds
     clock.skip()
-    if plan.method is None:
-        cache = replace(cache, provenance=replace(cache.provenance, held_out=held_out_questions(parts)))
-    else:
-        how = (loaded, plan.method, plan.known_profile, compression, kv_dtype, clock.progress)
-        cache, kv_dtype = compressed_and_compared(cache, held_out_questions(parts), *how, text=text_of(parts))
+    bare = partial(_bare, provenance=provenance)
+
+    def finish(small: ContextCache, name: str) -> ContextCache:
         clock.lap("compress")
-    cache = _finished(cache, loaded, kv_dtype, clock.seconds)
-    return _written(cache, output, kv_dtype, force, provenance, clock)
+        return _finished(small, loaded, name, clock)
+
+    questions = held_out_questions(parts)
+    if plan.method is None:
+        cache = replace(cache, provenance=replace(cache.provenance, held_out=questions))
+        made = Planned(bare(_finished(cache, loaded, kv_dtype, clock)), stored_dtype(cache, kv_dtype))
+    else:
+        how = Job(plan.method, plan.known_profile, compression, kv_dtype, clock.progress, finish, bare)
+        made = compressed_and_compared(cache, questions, loaded, how, text=text_of(parts))
+    return _written(made, output, force, clock)
 
 
 def compress_file(
@@ -137,10 +147,11 @@ def compress_file(
     """
     from flowmm.agreeing import compressed_later
     from flowmm.atomic import check_target
+    from flowmm.byte_planner import Job
     from flowmm.store import load
 
     check_target(output, force=force)
-    if os.path.exists(output) and os.path.samefile(source, output):
+    if os.path.exists(source) and os.path.exists(output) and os.path.samefile(source, output):
         raise UsageError(f"{output}: is both source and output", "Name another file with -o; the full one is kept.")
     header = read_header(source)
     made = header.provenance.model
@@ -151,13 +162,15 @@ def compress_file(
     clock.progress("read", 0, 1)
     cache = load(source)
     clock.lap("read")
-    small, kv_dtype = compressed_later(
-        cache, header, model, plan.method, plan.known_profile, compression, kv_dtype, clock.progress
-    )
-    clock.lap("compress")
-    seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
-    small = replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
-    return _written(small, output, kv_dtype, force, provenance, clock)
+
+    def finish(small: ContextCache, _name: str) -> ContextCache:
+        clock.lap("compress")
+        seconds = {**cache.provenance.seconds, "compress": clock.seconds["compress"]}
+        return replace(small, provenance=replace(small.provenance, probe=None, seconds=seconds))
+
+    bare = partial(_bare, provenance=provenance)
+    how = Job(plan.method, plan.known_profile, compression, kv_dtype, clock.progress, finish, bare)
+    return _written(compressed_later(cache, header, model, how), output, force, clock)
 
 
 def verify_file(path: str | Path, *, model: ModelOptions | None = None) -> Verdict:
@@ -222,28 +235,33 @@ def _scouted(
     return scouted
 
 
-def _finished(
-    cache: ContextCache, loaded: LoadedModel, kv_dtype: str | None, seconds: dict[str, float]
-) -> ContextCache:
+def _finished(cache: ContextCache, loaded: LoadedModel, kv_dtype: str | None, clock: Clock) -> ContextCache:
     """With the probe and what the run cost."""
     from flowmm.hf.loading import peak_memory
     from flowmm.probe import take_probe
     from flowmm.store import stored_dtype
 
     probe = take_probe(cache, loaded, stored_dtype(cache, kv_dtype))
-    provenance = replace(cache.provenance, probe=probe, seconds=seconds, peak_memory_bytes=peak_memory(loaded))
+    clock.skip()
+    provenance = replace(
+        cache.provenance, probe=probe, seconds=dict(clock.seconds), peak_memory_bytes=peak_memory(loaded)
+    )
     return replace(cache, provenance=provenance)
 
 
-def _written(
-    cache: ContextCache, output: str | Path, kv_dtype: str | None, force: bool, provenance: bool, clock: Clock
-) -> Header:
-    from flowmm.store import save
+def _bare(cache: ContextCache, *, provenance: bool) -> ContextCache:
+    """What is to be written of a cache."""
+    if provenance:
+        return cache
     from flowmm.withheld import without_provenance
 
-    if not provenance:
-        cache = replace(cache, provenance=without_provenance(cache.provenance))
+    return replace(cache, provenance=without_provenance(cache.provenance))
+
+
+def _written(made: Planned, output: str | Path, force: bool, clock: Clock) -> Header:
+    from flowmm.store import save
+
     clock.progress("write", 0, 1)
-    header = save(cache, output, kv_dtype=kv_dtype, force=force)
+    header = save(made.cache, output, kv_dtype=made.kv_dtype, force=force, most_bytes=made.most_bytes)
     clock.progress("write", 1, 1)
     return header

@@ -134,9 +134,10 @@ class Clock:
             self._told(phase, done, total)
 
     def lap(self, phase: str) -> None:
-        """Everything since the last lap was this phase."""
+        """Everything since the last lap was this phase; a phase may come again."""
         now = perf_counter()
-        self.seconds[phase], self._last = now - self._last, now
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
 
     def skip(self) -> None:
         """What came since the last lap was timed elsewhere."""

@@ -66,6 +66,14 @@ class GateReport(FileModel):
     correlation: list[float]  # of ranks; a constant has 0
 
 
+class PrecisionReport(FileModel):
+    """What precisions lose at equal bytes."""
+
+    rule: str  # how they were compared, or why they were not
+    shares: list[float]  # of the full cache's bytes in 16 bits
+    errors: dict[str, list[float]]  # an error a share, by precision: 0 as the full cache, 1 as without the context
+
+
 class Calibration(FileModel):
     """Where measured numbers in a profile come from."""
 
@@ -79,6 +87,7 @@ class Calibration(FileModel):
     flow_spread: list[float]  # standard deviation over them
     theta: str  # the rule that theta was chosen by
     head_budget: str  # the rule that head budgets were measured by
+    precision: PrecisionReport | None = None
     gate: GateReport | None = None
 
 

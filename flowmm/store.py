@@ -15,7 +15,7 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 from flowmm.atomic import check_target, replacing
 from flowmm.container import open_regular
 from flowmm.context import ContextCache, Evidence, LayerCache, Modality
-from flowmm.errors import ResourceError, UnknownNameError
+from flowmm.errors import ResourceError, UnknownNameError, UsageError
 from flowmm.evidence_tensors import evidence_of, geometry_of, tensors_of
 from flowmm.geometry import EvidenceGeometry
 from flowmm.header import (
@@ -49,7 +49,12 @@ _DEFAULT_KV_DTYPE = {torch.float32: "bf16", torch.bfloat16: "bf16", torch.float1
 
 
 def save(
-    cache: ContextCache, path: str | os.PathLike[str], *, kv_dtype: str | None = None, force: bool = False
+    cache: ContextCache,
+    path: str | os.PathLike[str],
+    *,
+    kv_dtype: str | None = None,
+    force: bool = False,
+    most_bytes: int | None = None,
 ) -> Header:
     """Write a context file. Either the whole file stands under its name afterwards, or what stood there before.
 
@@ -58,21 +63,25 @@ def save(
         path: the name; a link is followed.
         kv_dtype: a name of ``PACKINGS``; None keeps 16-bit tensors as they are and stores float32 as bf16.
         force: replace a file of that name.
+        most_bytes: that the file may have; None: any number.
 
     Returns:
         The header, read back from the file.
 
     Raises:
-        UsageError, InputError: as :func:`check_target`, or an unknown ``kv_dtype``.
+        UsageError, InputError: as :func:`check_target`, an unknown ``kv_dtype``, or a file that would be too large.
         ResourceError: when the disk is full or cannot be written.
     """
     check_target(path, force)
     name = stored_dtype(cache, kv_dtype)
     _check_slots(cache)
     document = _document(cache, name)
-    with replacing(path, _num_bytes(document)) as file:
+    with replacing(path, _size_of(document).total) as file:
         _write(file, cache, document)
         header = read_header(file.name)  # what cannot be read back must not take the name
+        if most_bytes is not None and header.file_bytes > most_bytes:
+            what = f"{os.fspath(path)}: would have {header.file_bytes} bytes, at most {most_bytes} are allowed"
+            raise UsageError(what, "Allow more bytes, or keep fewer slots.")
     return replace(header, path=os.fspath(path))
 
 
@@ -93,18 +102,26 @@ def file_dtype(computed: torch.dtype, kv_dtype: str | None) -> str:
     return name
 
 
-def stored_bytes(cache: ContextCache, kv_dtype: str) -> int:
-    """Bytes of all tensors in a file of a cache, its evidence included if it has any."""
-    return sum(spec[2] for spec in tensor_specs(_document(cache, kv_dtype)).values())
+@dataclass(frozen=True)
+class FileSize:
+    """Bytes of a file that need not have been written."""
+
+    head: int  # what stands before the tensors
+    tensors: int  # the evidence's included, if there is any
+
+    @property
+    def total(self) -> int:
+        """Of the whole file."""
+        return self.head + self.tensors
 
 
-def file_bytes(cache: ContextCache, kv_dtype: str) -> int:
-    """Bytes of the file that :func:`save` would write."""
-    return _num_bytes(_document(cache, kv_dtype))
+def file_size(cache: ContextCache, kv_dtype: str) -> FileSize:
+    """Of the file that :func:`save` would write."""
+    return _size_of(_document(cache, kv_dtype))
 
 
-def _num_bytes(document: Document) -> int:
-    return len(encode_head(document)) + sum(spec[2] for spec in tensor_specs(document).values())
+def _size_of(document: Document) -> FileSize:
+    return FileSize(len(encode_head(document)), sum(spec[2] for spec in tensor_specs(document).values()))
 
 
 def load(path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | None = None) -> ContextCache:

@@ -36,7 +36,7 @@ NoProvenance = Annotated[
     bool, typer.Option("--no-provenance", help="Store no names, hashes, texts or times: nothing of where it came from.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-ContextFile = Annotated[Path, typer.Argument(metavar="FILE", help="The context file, ctx.kv.")]
+ContextFile = Annotated[str, typer.Argument(metavar="FILE", help="The context file, ctx.kv, or its URL: s3://...")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder with context files.")]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders in it too.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The context file to write.")]

@@ -1,4 +1,4 @@
-"""One chart as SVG, drawn with the standard library: a score against the share of slots kept, a line per method."""
+"""One chart as SVG, drawn with the standard library: a score against shares (of slots, of bytes), a line each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHAPES = ("circle", "square", "triangle")
 
 @dataclass(frozen=True)
 class Point:
-    """A score at a share of kept slots, with its interval."""
+    """A score at a share of what is kept, with its interval."""
 
     keep: float
     score: float
@@ -31,13 +31,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One method; points ascend in ``keep``."""
+    """One method or precision; points ascend in ``keep``."""
 
     name: str
     points: tuple[Point, ...]
 
 
-def curve_svg(title: str, score: str, curves: Sequence[Curve], levels: Mapping[str, float]) -> str:
+def curve_svg(
+    title: str, score: str, curves: Sequence[Curve], levels: Mapping[str, float], across: str = "slots kept"
+) -> str:
     """The chart. Shares stand at even distances, methods at one share side by side, so that bars do not hide bars.
 
     Args:
@@ -45,6 +47,7 @@ def curve_svg(title: str, score: str, curves: Sequence[Curve], levels: Mapping[s
         score: what the vertical axis is called; it runs from 0 to 1.
         curves: one line each.
         levels: horizontal lines by name, such as the full cache.
+        across: what the horizontal axis is called.
     """
     ordered = sorted(curves, key=lambda curve: (-_mean(curve), curve.name))  # the legend reads like the chart
     keeps = sorted({point.keep for curve in curves for point in curve.points})
@@ -55,7 +58,7 @@ def curve_svg(title: str, score: str, curves: Sequence[Curve], levels: Mapping[s
         'font-family="Helvetica, Arial, sans-serif" font-size="12" fill="#222">',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         f'<text x="{_LEFT}" y="28" font-size="15" font-weight="bold">{escape(title)}</text>',
-        *_axes(score, keeps),
+        *_axes(score, across, keeps),
         *_levels(levels),
     ]
     for number, curve in enumerate(ordered):
@@ -79,7 +82,7 @@ def _x(place: int, places: int, number: int = 0, count: int = 1) -> float:
     return round(_LEFT + room * (place + 0.5) + aside, 1)
 
 
-def _axes(score: str, keeps: Sequence[float]) -> list[str]:
+def _axes(score: str, across: str, keeps: Sequence[float]) -> list[str]:
     right, bottom = _LEFT + _WIDE, _TOP + _HIGH
     lines = []
     for tick in range(0, 11, 2):
@@ -97,7 +100,7 @@ def _axes(score: str, keeps: Sequence[float]) -> list[str]:
     return [
         *lines,
         f'<path d="M{_LEFT} {_TOP}V{bottom}H{right}" fill="none" stroke="#222"/>',
-        f'<text x="{_LEFT + _WIDE / 2}" y="{bottom + 42}" text-anchor="middle">slots kept</text>',
+        f'<text x="{_LEFT + _WIDE / 2}" y="{bottom + 42}" text-anchor="middle">{escape(across)}</text>',
         f'<text x="18" y="{middle}" text-anchor="middle" transform="rotate(-90 18 {middle})">{escape(score)}</text>',
     ]
 

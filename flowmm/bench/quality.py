@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from flowmm.bench.quality_plan import QualityOptions, all_keys, check_options, c
 from flowmm.bench.quality_report import QualityReport, results_of
 from flowmm.bench.quality_rows import Key
 from flowmm.bench.quality_written import section_name, write_results, write_section
+from flowmm.bench.suite import Suite
 from flowmm.bench.suites import open_suite
 from flowmm.chosen import load_chosen_model
 from flowmm.plan import Progress
@@ -56,27 +57,55 @@ def bench_quality(
             another run.
     """
     check_options(options)
-    read = open_suite(suite)
-    if options.limit is not None:
-        read = replace(read, contexts=read.contexts[: options.limit])
+    read = opened(suite, options)
     check_document(markdown, section_name(read.name))
-    tell = progress or (lambda phase, done, total: None)
-    tell("model", 0, 1)
-    loaded = load_chosen_model(model)
-    tell("model", 1, 1)
-    named = profile or os.environ.get("FLOWMM_PROFILE") or ("reader" if loaded.is_reader else None)
-    subject, refused = subject_of(read, loaded, load_profile(named, loaded.family.name), options)
-    keys = all_keys(subject, options)
-    ledger = Ledger.open(results, header_of(subject, options))
-    if notice is not None and ledger.rows:
-        notice(f"{results}: goes on with {len(ledger.rows)} rows that are there")
-    _measure(subject, keys, ledger, tell)
-    report = _report(ledger, keys, subject, options, refused)
+    run = measured(read, results, options, model, profile, progress, notice)
+    report = _report(run, options)
     command = command_of(options, read.name, model)
     write_results(report, results, command)
     if markdown is not None:
         write_section(report, markdown, command)
     return report
+
+
+@dataclass(frozen=True)
+class Run:
+    """All rows of a run."""
+
+    subject: Subject
+    keys: Sequence[Key]
+    ledger: Ledger
+    refused: dict[str, str]  # why methods could not be measured, by their names
+
+
+def opened(suite: Path, options: QualityOptions) -> Suite:
+    """The suite in a folder, or its first contexts."""
+    read = open_suite(suite)
+    return read if options.limit is None else replace(read, contexts=read.contexts[: options.limit])
+
+
+def measured(
+    suite: Suite,
+    results: Path,
+    options: QualityOptions,
+    model: ModelOptions,
+    profile: str | None,
+    progress: Progress | None,
+    notice: Callable[[str], None] | None,
+) -> Run:
+    """Load the model, and measure what the results folder does not have yet; raises as :func:`bench_quality`."""
+    tell = progress or (lambda phase, done, total: None)
+    tell("model", 0, 1)
+    loaded = load_chosen_model(model)
+    tell("model", 1, 1)
+    named = profile or os.environ.get("FLOWMM_PROFILE") or ("reader" if loaded.is_reader else None)
+    subject, refused = subject_of(suite, loaded, load_profile(named, loaded.family.name), options)
+    keys = all_keys(subject, options)
+    ledger = Ledger.open(results, header_of(subject, options))
+    if notice is not None and ledger.rows:
+        notice(f"{results}: goes on with {len(ledger.rows)} rows that are there")
+    _measure(subject, keys, ledger, tell)
+    return Run(subject, keys, ledger, refused | _refused(ledger, keys))
 
 
 def _measure(subject: Subject, keys: Sequence[Key], ledger: Ledger, tell: Progress) -> None:
@@ -94,10 +123,9 @@ def _measure(subject: Subject, keys: Sequence[Key], ledger: Ledger, tell: Progre
     tell("rows", total, total)
 
 
-def _report(
-    ledger: Ledger, keys: Sequence[Key], subject: Subject, options: QualityOptions, refused: dict[str, str]
-) -> QualityReport:
-    groups = {key.group: results_of(ledger.rows, keys, key.group, options.score, options.seed) for key in keys}
+def _report(run: Run, options: QualityOptions) -> QualityReport:
+    ledger, subject = run.ledger, run.subject
+    groups = {key.group: results_of(ledger.rows, run.keys, key.group, options.score, options.seed) for key in run.keys}
     full, *controls = groups["control"]
     aware = groups.get("question_aware", [])
     identity = ledger.header.model
@@ -115,7 +143,7 @@ def _report(
         results=tuple(groups.get("compressed", [])),
         aware_full=aware[0] if aware else None,
         aware=tuple(aware[1:]),
-        refused=refused | _refused(ledger, keys),
+        refused=run.refused,
     )
 
 

@@ -11,13 +11,15 @@ from time import perf_counter
 from flowmm.bench.evidence_slots import evidence_tokens, gone_everywhere, modality_of
 from flowmm.bench.marks import marks
 from flowmm.bench.quality_controls import FULL, QUANTISED, control_parts
-from flowmm.bench.quality_rows import Asked, Key, Row
+from flowmm.bench.quality_rows import PLANNER, Asked, Key, Row
 from flowmm.bench.suite import Suite, SuiteContext, SuiteQuestion
+from flowmm.byte_planner import expected_size, limit_of, plan_bytes
 from flowmm.compress import compress
 from flowmm.context import ContextCache, Modality
 from flowmm.contexts import read_prompt
 from flowmm.distil import distilled, lessons
 from flowmm.errors import FlowmmError
+from flowmm.filling import plain_bytes
 from flowmm.held_out import ask_held_out, held_out_questions, text_of
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import template_prompt
@@ -30,7 +32,6 @@ from flowmm.readings import full_caches
 from flowmm.records import Answer, Generation, Part, Source
 from flowmm.rules import build_rules
 from flowmm.sessions import Session
-from flowmm.store import stored_bytes
 
 _PLAIN = ""  # the name of a reading for no method
 
@@ -64,7 +65,8 @@ class ContextRun:
         """
         groups: dict[str, list[Key]] = {"shared": [], "control": [], "question_aware": []}
         for key in pending:
-            shared = key.group == "compressed" or (key.group == "control" and key.name in (FULL, QUANTISED))
+            shared = key.group in ("compressed", "planned") or key.name in (FULL, QUANTISED)
+            shared = shared and key.group != "question_aware"
             groups["shared" if shared else key.group].append(key)
         if groups["shared"]:
             caches, evidence = self._read(self._flat, groups["shared"])
@@ -138,10 +140,12 @@ class ContextRun:
         method = None if key.keep is None else subject.methods.get(key.name)
         full = caches[_PLAIN if method is None else method.name]
         began = perf_counter()
-        small = replace(full, evidence=None) if method is None else self._compressed(full, method, key)
-        compressed = perf_counter()
+        small, stored = replace(full, evidence=None), key.kv_dtype
+        if method is not None:
+            small, stored = self._compressed(full, method, key)
+        compressed, size = perf_counter(), expected_size(small, stored)
         if method is not None or key.name == QUANTISED:
-            small = rounded(small, PACKINGS[key.kv_dtype])
+            small = rounded(small, PACKINGS[stored])
         settings = Generation(max_new_tokens=subject.max_new_tokens, batch=max(1, len(questions)))
         answering = perf_counter()
         answers = list(Session(small, subject.loaded).ask_all([asked.question for asked in questions], settings))
@@ -157,23 +161,34 @@ class ContextRun:
             tokens=full.num_tokens,
             visual_tokens=int((full.modality == Modality.VISUAL).sum()),
             keep_reached=small.keep,
-            bytes=stored_bytes(small, key.kv_dtype),
+            bytes=size.tensors,
+            file_bytes=size.total,
+            full_bytes=plain_bytes(full),
+            stored=None if stored == key.kv_dtype else stored,
             seconds=seconds,
             asked=tuple(_marked(asked, found, evidence.get(asked.id), small) for asked, found in marked),
         )
 
-    def _compressed(self, full: ContextCache, method: Method, key: Key) -> ContextCache:
-        keep = key.keep if build_rules(method).budget.counted else None
-        profile, seed, packing = self._subject.profile, self._subject.seed, PACKINGS[key.kv_dtype]
-        small = compress(full, method, profile=profile, keep=keep, seed=seed, packing=packing)
-        if method.distil is None:
-            return small
-        loaded, text = self._subject.loaded, text_of(self._flat)
-        known = lessons(full, text, method, loaded)
-        if known is None:
-            return small
-        held = ask_held_out(full, held_out_questions(self._flat), loaded)
-        return distilled(small, known, held, loaded, method.distil, packing, seed)
+    def _compressed(self, full: ContextCache, method: Method, key: Key) -> tuple[ContextCache, str]:
+        """The small cache, and the precision that it is to be stored in."""
+        subject = self._subject
+        counted = build_rules(method).budget.counted
+
+        def at(keep: float | None, name: str) -> ContextCache:
+            keep = keep if counted else None
+            return compress(full, method, profile=subject.profile, keep=keep, seed=subject.seed, packing=PACKINGS[name])
+
+        if key.group != "planned" or key.keep is None:
+            small, name = at(key.keep, key.kv_dtype), key.kv_dtype
+        else:
+            wanted = None if key.kv_dtype == PLANNER else key.kv_dtype
+            planned = plan_bytes(full, limit_of(full, None, 1 - key.keep), wanted, subject.profile, at)
+            small, name = planned.cache, planned.kv_dtype
+        known = lessons(full, text_of(self._flat), method, subject.loaded)
+        if known is None or method.distil is None:
+            return small, name
+        held = ask_held_out(full, held_out_questions(self._flat), subject.loaded)
+        return distilled(small, known, held, subject.loaded, method.distil, PACKINGS[name], subject.seed), name
 
 
 def _marked(asked: SuiteQuestion, found: Answer, tokens: list[int] | None, small: ContextCache) -> Asked:
@@ -196,6 +211,8 @@ def _together(rows: Sequence[Row]) -> Row:
         tokens=round(sum(row.tokens for row in rows) / count),
         keep_reached=sum(row.keep_reached for row in rows) / count,
         bytes=round(sum(row.bytes for row in rows) / count),
+        file_bytes=round(sum(row.file_bytes for row in rows) / count),
+        full_bytes=round(sum(row.full_bytes for row in rows) / count),
         seconds={stage: sum(row.seconds[stage] for row in rows) for stage in rows[0].seconds},
         asked=tuple(asked for row in rows for asked in row.asked),
     )

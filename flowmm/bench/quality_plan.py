@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowmm.bench.quality_controls import FULL, control_keys
 from flowmm.bench.quality_report import MARKS
-from flowmm.bench.quality_rows import SCHEMA_VERSION, Key, RunHeader, Settings
+from flowmm.bench.quality_rows import PLANNER, SCHEMA_VERSION, Key, RunHeader, Settings
 from flowmm.bench.suite import Suite
 from flowmm.bench.suite_hash import suite_hash
 from flowmm.chosen import called, chosen_model
@@ -33,6 +33,7 @@ class QualityOptions:
     keep: tuple[float, ...] = _KEEP  # shares of the slots
     kv_dtypes: tuple[str, ...] | None = None  # what caches are rounded to, as in files; None: what files are stored in
     score: str = "exact_match"  # which mark the retention is of
+    left: tuple[float, ...] = ()  # shares of the full cache's bytes; if any, they are measured in place of ``keep``
     question_aware: bool = False  # also with the question there at compression, reported apart
     limit: int | None = None  # only the first contexts
     max_new_tokens: int = 64
@@ -49,7 +50,7 @@ def check_options(options: QualityOptions) -> None:
     for keep in options.keep:
         if not 0 < keep <= 1:
             raise UsageError(f"--keep {keep}: is not above 0 and at most 1", "0.1 or 10% keeps a tenth.")
-    if not options.keep or len(set(options.keep)) < len(options.keep):
+    if not (options.keep or options.left) or len(set(options.keep)) < len(options.keep):
         raise UsageError(f"--keep {options.keep}: expected shares, each once", "Such as --keep 0.2,0.1,0.05.")
     _check_kv_dtypes(options.kv_dtypes)
     if options.score not in MARKS:
@@ -93,6 +94,7 @@ def subject_of(
     from flowmm.rules import build_rules
 
     strict = options.methods is not None
+    by_bytes = bool(options.left)  # of which some may hold nothing at all
     methods: dict[str, Method] = {}
     refused: dict[str, str] = {}
     gate = None
@@ -110,7 +112,7 @@ def subject_of(
         if strict or rules.budget.counted:
             methods[name] = method
     how = (options.max_new_tokens, options.chunk_tokens, options.seed)
-    return Subject(suite, loaded, profile, methods, gate, strict, *how), refused
+    return Subject(suite, loaded, profile, methods, gate, strict and not by_bytes, *how), refused
 
 
 def _check_scout(method: Method) -> None:
@@ -129,6 +131,10 @@ def all_keys(subject: Subject, options: QualityOptions) -> list[Key]:
 
     run_in = getattr(torch, subject.loaded.identity.dtype)
     own = next(name for name, dtype in DTYPES.items() if dtype == run_in)
+    if options.left:
+        stored = (PLANNER, *(options.kv_dtypes or ()))
+        planned = [(name, share, one) for share in options.left for one in stored for name in subject.methods]
+        return [Key("control", FULL, None, own), *(Key("planned", *one) for one in planned)]
     compressed = [
         (name, share, stored)
         for stored in options.kv_dtypes or (file_dtype(run_in, None),)
@@ -153,6 +159,7 @@ def header_of(subject: Subject, options: QualityOptions) -> RunHeader:
         max_new_tokens=options.max_new_tokens,
         chunk_tokens=options.chunk_tokens,
         rules=sha256(texts.encode()).hexdigest(),
+        left=options.left,
     )
     return RunHeader(
         SCHEMA_VERSION, subject.suite.name, suite_hash(subject.suite), subject.loaded.identity, options.seed, settings

@@ -40,6 +40,9 @@ class Result:
     visual_tokens: float
     keep_reached: float
     bytes: float  # of the cache's tensors, as stored
+    file_bytes: float  # of a file
+    byte_share: float  # that file over the full cache's keys and values in 16 bits
+    stored: tuple[str, ...]  # precisions, each once
     seconds: Mapping[str, float]  # by stage: read, compress, answer
     evidence_evicted: float | None  # share of the evidence's tokens that no layer and head has, mean over questions
     evidence_questions: int  # over which
@@ -67,6 +70,8 @@ class Result:
             "visual_tokens": self.visual_tokens,
             "keep_reached": self.keep_reached,
             "bytes": self.bytes,
+            "file_bytes": self.file_bytes,
+            "byte_share": self.byte_share,
             "seconds": sum(self.seconds.values()),
             "seconds_by_stage": dict(self.seconds),
             "evidence_evicted": self.evidence_evicted,
@@ -157,6 +162,9 @@ def _result(key: Key, rows: Sequence[Row], base: Sequence[Row], score: str, seed
         visual_tokens=_mean([row.visual_tokens for row in rows]),
         keep_reached=_mean([row.keep_reached for row in rows]),
         bytes=_mean([row.bytes for row in rows]),
+        file_bytes=_mean([row.file_bytes for row in rows]),
+        byte_share=_mean([row.file_bytes / max(1, row.full_bytes) for row in rows]),
+        stored=tuple(dict.fromkeys(row.stored or row.kv_dtype for row in rows)),
         seconds={stage: _mean([row.seconds[stage] for row in rows]) for stage in rows[0].seconds},
         evidence_evicted=_mean(known) if known else None,
         evidence_questions=len(known),

@@ -12,12 +12,18 @@ SCHEMA_VERSION = 1
 
 
 class Key(NamedTuple):
-    """What is measured on each context: a method or a control, at a share of kept slots, in a stored precision."""
+    """What is measured on each context: a method or a control, at a share of kept slots, in a stored precision.
 
-    group: str  # control, compressed, or question_aware: the question was there at compression
+    In the group ``planned`` the share is one of the full cache's bytes in 16 bits, filled with as many slots as fit.
+    """
+
+    group: str  # control, compressed, planned, or question_aware: the question was there at compression
     name: str
     keep: float | None
-    kv_dtype: str
+    kv_dtype: str  # or PLANNER
+
+
+PLANNER = "planner"  # stands where the precision is what the profile has for so few bytes
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class Row:
     seconds: Mapping[str, float] = field(default_factory=dict)  # read, compress, answer
     asked: tuple[Asked, ...] = ()
     refused: str | None = None  # why this was not measured
+    file_bytes: int = 0  # of a file, with room for what only a job knows, see byte_planner.RESERVE
+    full_bytes: int = 0  # of the full cache's keys and values in 16 bits
+    stored: str | None = None  # the precision, where the planner chose it
 
     @property
     def key(self) -> Key:
@@ -71,6 +80,7 @@ class Settings:
     max_new_tokens: int
     chunk_tokens: int
     rules: str  # sha256 of the methods' and the profile's texts
+    left: tuple[float, ...] = ()  # shares of the full cache's bytes
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from flowmm.atomic import replacing
 from flowmm.bench.curve_svg import Curve, Point, curve_svg
@@ -21,9 +22,21 @@ def write_results(report: QualityReport, folder: Path, command: str) -> None:
     Raises:
         ResourceError: the folder cannot be written.
     """
-    _write(folder / RESULTS_FILE, json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n")
-    _write(folder / TABLE_FILE, quality_section(report, command, CURVE_FILE) + "\n")
-    _write(folder / CURVE_FILE, curve_of(report))
+    write_files(folder, report.as_dict(), quality_section(report, command, CURVE_FILE), curve_of(report))
+
+
+def write_files(folder: Path, found: dict[str, Any], section: str, curve: str) -> None:
+    """The three files of any report.
+
+    Args:
+        folder: that they go to.
+        found: the report as JSON values.
+        section: as Markdown.
+        curve: as SVG.
+    """
+    write_whole(folder / RESULTS_FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_whole(folder / TABLE_FILE, section + "\n")
+    write_whole(folder / CURVE_FILE, curve)
 
 
 def write_section(report: QualityReport, document: Path, command: str) -> None:
@@ -33,7 +46,7 @@ def write_section(report: QualityReport, document: Path, command: str) -> None:
         InputError: there is no such document.
     """
     curve = document.with_name(f"quality-{re.sub(r'[^A-Za-z0-9._-]+', '-', report.suite)}.svg")
-    _write(curve, curve_of(report))
+    write_whole(curve, curve_of(report))
     rewrite(document, section_name(report.suite), quality_section(report, command, curve.name))
 
 
@@ -63,7 +76,8 @@ def _point(result: Result, score: str, keep: float) -> Point:
     return Point(keep, result.scores.marks[score], result.interval)
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """A text as a file, whole or not at all."""
     data = text.encode("utf-8")
     with replacing(path, len(data)) as file:
         file.write(data)

@@ -56,14 +56,14 @@ def _check_geometry(cache: ContextCache, loaded: LoadedModel) -> None:
     expected = (text.num_hidden_layers, heads, size)
     first = cache.layers[0].keys
     found = (len(cache.layers), first.shape[0], first.shape[2])
+    hint = "Load the model the context was read with."
     if expected != found:
-        raise MismatchError(
-            cache.provenance.model.id,
-            "layers, KV heads, head size",
-            str(found),
-            str(expected),
-            "Load the model the context was read with.",
-        )
+        name = "layers, KV heads, head size"
+        raise MismatchError(cache.provenance.model.id, name, str(found), str(expected), hint)
+    windows = tuple(layer.window for layer in cache.layers)
+    if windows != loaded.family.windows:  # no checksum tells that a header was changed on purpose
+        expected_windows = str(loaded.family.windows)
+        raise MismatchError(cache.provenance.model.id, "sliding windows", str(windows), expected_windows, hint)
 
 
 class Decoder:

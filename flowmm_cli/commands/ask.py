@@ -29,11 +29,13 @@ Input = Annotated[
     ),
 ]
 File = Annotated[
-    Path | None,
-    typer.Argument(metavar="FILE", help="The context file, ctx.kv; not needed if every line of -i names one."),
+    str | None,
+    typer.Argument(
+        metavar="FILE", help="The context file, ctx.kv, or its URL; not needed if every line of -i names one."
+    ),
 ]
 Also = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option("--also", metavar="FILE", help="Ask this context file too; repeatable.", rich_help_panel=_BATCH),
 ]
 Answers = Annotated[
@@ -168,7 +170,7 @@ def _questions(
     return [Question(text, str(number)) for number, text in enumerate(texts, start=1)], []
 
 
-def _of_files(questions: "list[Question]", file: Path | None, also: list[Path]) -> "list[Question]":
+def _of_files(questions: "list[Question]", file: str | None, also: list[str]) -> "list[Question]":
     """The questions, each of a file: its own, else all of those on the command line, one after the other."""
     files = [*([] if file is None else [file]), *also]
     if also and any(question.file is not None for question in questions):

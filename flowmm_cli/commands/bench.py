@@ -8,7 +8,7 @@ import typer
 
 from flowmm_cli import options as o
 from flowmm_cli import output
-from flowmm_cli.commands import bench_load, bench_make, bench_quality, bench_speed, bench_trust
+from flowmm_cli.commands import bench_bytes, bench_load, bench_make, bench_quality, bench_speed, bench_trust
 from flowmm_cli.output import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ app = typer.Typer(help="Make suites; measure cost, quality, and what files withs
 app.command()(bench_make.make)
 app.command()(bench_quality.quality)
 app.command()(bench_quality.order)
+app.command("bytes")(bench_bytes.by_bytes)
 app.command()(bench_trust.mutate)
 app.command()(bench_trust.kill)
 app.command()(bench_load.load)

@@ -70,8 +70,9 @@ def calibrate(
 ) -> None:
     """Measure a model on documents, write its profile.
 
-    Measured are the flow of each layer, the theta that parts the layers, and each head's share of a budget. No
-    questions are needed. With --gate, each document is read twice more, and half a minute or more goes into training.
+    Measured are the flow of each layer, the theta that parts the layers, each head's share of a budget, and which
+    precision loses least at how few bytes. No questions are needed. With --gate, each document is read twice more, and
+    half a minute or more goes into training.
     """
     from flowmm import ReadOptions, calibrate_model
 
@@ -111,11 +112,27 @@ def _lines(path: Path, made: "ModelProfile") -> Iterator[str]:
     ]
     names = ("layer", "flow", "", "+-", "side of theta", "budget of each head, 1 is an equal share")
     yield from output.table_lines(names, rows, right=(0, 1, 3))
+    yield from _precision_lines(made)
     yield from _gate_lines(made)
     documents = "1 document" if len(found.documents) == 1 else f"{len(found.documents)} documents"
     yield ""
     yield f"theta {made.theta:g}: {found.theta}"
     yield f"{path}: measured on {found.tokens} tokens of {documents}; use it with -p {path}"
+
+
+def _precision_lines(made: "ModelProfile") -> Iterator[str]:
+    """What each precision loses at equal bytes."""
+    found = made.calibrated.precision if made.calibrated is not None else None
+    if found is None:
+        return
+    yield ""
+    if found.shares:
+        rows = [(name, *(f"{error:.3f}" for error in errors)) for name, errors in found.errors.items()]
+        names = ("lost at a share of the bytes", *(f"{100 * share:g} %" for share in found.shares))
+        yield from output.table_lines(names, rows, right=range(1, len(names)))
+        yield ""
+    taken = ", ".join(f"{name} up to {100 * share:.3g} %" for name, share in made.precision.items())
+    yield f"precision {taken or '16 bits'}: {found.rule}"
 
 
 def _gate_lines(made: "ModelProfile") -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowmm_cli import options as o
@@ -53,7 +52,7 @@ def _derived(header: "Header") -> dict[str, Any]:
     }
 
 
-def _facts(file: Path, header: "Header") -> Iterator[str]:
+def _facts(file: str, header: "Header") -> Iterator[str]:
     made = header.provenance
     revision = f" at {made.model.revision[:12]}" if made.model.revision else ""
     compression = made.compression

@@ -35,6 +35,19 @@ def test_a_suite_is_measured_resumed_and_compared(tmp_path):
     assert "begun with seed 0, but 1 is asked for" in other.error[0]
 
 
+def test_precisions_are_compared_at_equal_bytes(tmp_path):
+    write_small_suite(tmp_path / "tiny", contexts=1)
+    command = ("bench", "bytes", "--suite", "tiny", "--method", "snapkv", "--reduce", "50%", "--kv-dtype", "bf16,int8")
+    done = flowmm(tmp_path, *command, "-m", "flowmm/reader", "--device", "cpu", "-n", "8", "-o", "results", "--json")
+    assert done.code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [(one["left"], one["kv_dtype"]) for one in found["results"]] == [(0.5, "bf16"), (0.5, "int8")]
+    assert found["levels"][0]["planner"] == ["int8"]
+    assert found["levels"][0]["planner_behind_points"] >= 0
+    shown = flowmm(tmp_path, *command, "-m", "flowmm/reader", "--device", "cpu", "-n", "8", "-o", "results")
+    assert "is best, --reduce is" in shown.stdout
+
+
 def test_a_folder_in_milebench_layout_runs_with_a_random_qwen2_5_vl(tmp_path):
     make_folder("qwen2_5_vl", tmp_path / "model")
     draw_tasks(tmp_path / "mile")

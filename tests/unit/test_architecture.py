@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS = {
     0: {"calibration", "errors", "records", "typed_json"},
     1: {"atomic", "blocks", "container", "context", "decode", "fingerprint", "geometry", "header", "observing"}
-    | {"packing", "positions", "profiles", "ragged", "rotation", "temporary", "validation", "yamlfile"},
+    | {"packing", "positions", "profiles", "ragged", "remote", "rotation", "temporary", "validation", "yamlfile"},
     2: {"budgets", "codecs", "diagnostics", "evidence_tensors", "flow", "inputs", "layer_tensors", "listing", "merges"}
     | {"pruning", "references", "refit", "scores", "training", "withheld"},
     3: {"hf", "reader", "rules"},
@@ -28,11 +28,14 @@ LEVELS = {
         "demo",
         "distil",
         "doctor",
+        "filling",
         "held_out",
         "lessons",
         "asking",
         "pipeline",
+        "precisions",
         "readings",
+        "retelling",
         "scouting",
     }
     | {"selfcheck", "sessions"},

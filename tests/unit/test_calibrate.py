@@ -33,6 +33,16 @@ def test_without_images_head_budgets_are_measured_and_theta_stays(
     assert sum(flat) / len(flat) == pytest.approx(1, abs=1e-3)
     assert len(set(flat)) > 1
 
+    found = made.calibrated.precision
+    assert found is not None
+    assert list(found.errors) == ["rot2", "rot3", "int3", "int4", "int8", "bf16"]
+    assert {len(errors) for errors in found.errors.values()} == {len(found.shares)}
+    assert found.shares[-1] == 0.4
+    assert found.errors["bf16"][-1] > found.errors["int8"][-1] > 0  # 16 bits have fewer slots
+    assert "the slots that method flowmm keeps" in found.rule
+    assert made.precision == load_profile(tmp_path / "my.yaml").precision
+    assert set(made.precision) <= {"rot2", "rot3", "int3", "int4", "int8"}
+
     options = CompressOptions(profile=str(tmp_path / "my.yaml"), method="attention-matching", keep=0.3)
     header = prefill_file([notes], tmp_path / "ctx.kv", model=model, compression=options)
     assert header.keep == pytest.approx(0.3, abs=0.01)

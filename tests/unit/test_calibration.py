@@ -2,7 +2,19 @@
 
 import pytest
 
-from flowmm.calibration import GAP, NO_FLOW, NO_GAP, Flows, Theta, flows_over, head_budget_of, theta_of
+from flowmm.calibration import (
+    GAP,
+    NO_FLOW,
+    NO_GAP,
+    Flows,
+    PrecisionErrors,
+    Theta,
+    flows_over,
+    head_budget_of,
+    mean_errors,
+    precisions_of,
+    theta_of,
+)
 
 
 def theta(*means, spread=0.0):
@@ -53,3 +65,33 @@ def test_a_long_document_weighs_as_much_as_a_short_one():
 
 def test_layers_may_have_different_numbers_of_heads():
     assert head_budget_of([[[6], [2, 1]]]) == [[2.0], [0.6667, 0.3333]]
+
+
+def precisions(shares, **by_name):
+    return precisions_of(PrecisionErrors(shares, by_name))
+
+
+def test_the_precision_that_loses_least_holds_up_to_the_geometric_mean_of_the_shares():
+    found = precisions((0.04, 0.16, 0.36), int4=(0.1, 0.3, 0.3), int8=(0.3, 0.1, 0.2), bf16=(0.5, 0.5, 0.1))
+    assert found == {"int4": pytest.approx(0.08), "int8": pytest.approx(0.24)}  # and 16 bits above
+
+
+def test_the_last_share_reaches_half_way_to_the_whole_cache_which_is_best_in_16_bits():
+    assert precisions((0.04, 0.25), int4=(0.1, 0.1), bf16=(0.2, 0.2)) == {"int4": 0.5}
+
+
+def test_16_bits_everywhere_is_an_empty_table():
+    assert precisions((0.1, 0.2), int4=(0.2, 0.2), bf16=(0.1, 0.1)) == {}
+
+
+def test_more_bytes_never_mean_fewer_bits():
+    # int4, int8, int4 would be least of all; of those that ascend, int4 throughout (0.1 * 0.2 * 0.1) is.
+    assert precisions((0.1, 0.2, 0.4), int4=(0.1, 0.2, 0.1), int8=(0.5, 0.1, 0.5), bf16=(1, 1, 1)) == {"int4": 0.6325}
+
+
+def test_errors_are_averaged_over_documents_at_the_shares_that_all_have():
+    one = PrecisionErrors((0.1, 0.2), {"int4": (0.4, 0.2), "bf16": (1.0, 0.5)})
+    other = PrecisionErrors((0.2,), {"int4": (0.4,), "bf16": (0.75,)})
+    found = mean_errors([one, other])
+    assert (found.shares, found.by_name["int4"]) == ((0.2,), (pytest.approx(0.3),))
+    assert found.by_name["bf16"] == (pytest.approx(0.625),)

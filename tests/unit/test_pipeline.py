@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flowmm.hf.loading import load_model
 from flowmm.packing import PACKINGS
 from flowmm.pipeline import CompressOptions, ModelOptions, compress_file, prefill_file, verify_file
 from flowmm.records import Generation
+from flowmm.store import load, save
 from tests.unit.alike import assert_alike
 
 UNROTATED = """title: merges keys as they were before the rotary embedding
@@ -65,6 +67,21 @@ def test_the_stored_probe_finds_other_results_from_the_same_weights(
     assert verdict.probe_difference is not None
     assert verdict.probe_difference < 1e-4
     monkeypatch.setattr("flowmm.hf.answering.shared_attention", lambda query, *_: query)  # a kernel that has gone wrong
+    with pytest.raises(MismatchError, match="probe logits"):
+        verify_file(path, model=model)
+
+
+def test_a_header_that_lies_under_right_checksums_is_held_against_the_model_and_the_probe(
+    model: ModelOptions, notes: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "ctx.kv"
+    prefill_file([notes], path, model=model)
+    told = load(path)
+    first, *others = told.layers
+    save(replace(told, layers=(replace(first, window=16), *others)), path, force=True)
+    with pytest.raises(MismatchError, match="sliding windows"):
+        list(ask_file(path, [Question("Total?")], model=model))
+    save(replace(told, next_position=told.next_position + 40), path, force=True)
     with pytest.raises(MismatchError, match="probe logits"):
         verify_file(path, model=model)
 
@@ -151,6 +168,25 @@ def test_without_provenance_a_file_is_loaded_and_asked_and_names_nothing(
         tmp_path / "ctx.kv", [Question("Which?")], model=model, generation=Generation(max_new_tokens=2)
     )
     assert answer.tokens_reused > 0
+
+
+def test_a_limit_of_bytes_holds_on_the_disk_and_names_no_profile_without_provenance(
+    model: ModelOptions, notes: str, tmp_path: Path
+) -> None:
+    (tmp_path / "acme.yaml").write_text("extends: default\nprecision: {int8: 1.0}\n")
+    options = CompressOptions(profile=str(tmp_path / "acme.yaml"), method="random", max_bytes=28_001)
+    kept = []
+    for provenance in (True, False):
+        path = tmp_path / f"{provenance}.kv"
+        header = prefill_file([notes], path, model=model, compression=options, provenance=provenance)
+        assert 27_000 < path.stat().st_size <= 28_001
+        assert header.provenance.probe is not None
+        assert (b"acme" in path.read_bytes()) is provenance
+        kept.append(header.num_slots)
+    assert kept[0] < kept[1]  # what is left out of the header is room for slots
+    with pytest.raises(UsageError, match="28 bytes do not hold this context"):
+        prefill_file([notes], tmp_path / "no.kv", model=model, compression=CompressOptions(max_bytes=28))
+    assert not (tmp_path / "no.kv").exists()
 
 
 @pytest.mark.parametrize("kv_dtype", [name for name, packing in PACKINGS.items() if packing.splits])

@@ -9,7 +9,7 @@ from flowmm.bench.load import bench_load, random_cache
 from flowmm.bench.load_report import LoadCase
 from flowmm.errors import UnknownNameError, UsageError
 from flowmm.packing import PACKINGS
-from flowmm.store import stored_bytes
+from flowmm.store import file_size
 from tests.e2e.process import flowmm
 
 
@@ -42,7 +42,7 @@ def test_the_ratios_are_of_the_medians():
 @pytest.mark.parametrize("kv_dtype", PACKINGS)
 def test_a_random_cache_is_about_as_large_as_was_asked_in_every_precision(kv_dtype):
     cache = random_cache(kv_dtype, 3, 0)
-    assert stored_bytes(cache, kv_dtype) == pytest.approx(3e6, rel=0.1)
+    assert file_size(cache, kv_dtype).tensors == pytest.approx(3e6, rel=0.1)
     assert 0.2 < cache.keep < 0.3
     for layer in cache.layers:
         assert len(set(layer.lengths.tolist())) > 1

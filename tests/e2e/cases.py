@@ -209,7 +209,7 @@ CASES: tuple[Case, ...] = (
     Case("a folder that is no suite", "flowmm bench quality --suite shelf --method snapkv -o results", 3, shelf),
     Case("a misspelt key in a suite", f"{QUALITY} --method snapkv", 3, suite(WELL.replace(b'"kind"', b'"kinds"'))),
     Case("a document that a suite misses", f"{QUALITY} --method snapkv", 3, suite(WELL.replace(b"text", b"path"))),
-    Case("results that are none", "flowmm bench order results results", 3),
+    Case("results that are none", "flowmm bench order shelf shelf", 3, shelf),
     Case("a folder as document", "flowmm prefill folder -o out.kv", 3, lambda f: (f / "folder").mkdir(exist_ok=True)),
     Case("empty document", "flowmm prefill empty.txt -o out.kv", 3, file("empty.txt", b"")),
     Case("damaged PDF", "flowmm prefill damaged.pdf -o out.kv", 3, damaged_pdf),

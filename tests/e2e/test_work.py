@@ -33,10 +33,11 @@ def test_prefill_prints_its_summary_on_stderr_and_raw_numbers_on_stdout(workshop
     text = "Zato: 4821.\n" * 20
     done = flowmm(workshop, "prefill", "-", "-o", "stdin.kv", "--keep", "50%", "--json", "--stats", stdin=text)
     assert done.code == 0
-    notice, kept, size, times = done.error
+    notice, kept, size, agreed, times = done.error
     assert "embedded reader" in notice
     assert kept.startswith("stdin.kv: ")
     assert "->" in size
+    assert agreed.startswith("held-out answers: ")
     assert "peak memory" in times
     summary = json.loads(done.stdout)
     assert summary["schema_version"] == 1

@@ -36,7 +36,7 @@ observe: {tail: -1}
         "a.yaml:1:1: titel: unknown key; did you mean 'title'?",
         "a.yaml:2:9: score.rule: there is no scoring rule named 'atention'; did you mean 'attention'?",
         "a.yaml:5:3: budget.recent: should be less than or equal to 1, found 2",
-        "a.yaml:6:3: budget.least: unknown key; known: head_budget, recent",
+        "a.yaml:6:3: budget.least: unknown key; known: alive, head_budget, recent",
         "a.yaml:7:22: merge.mass: unknown key; known: -",
         "a.yaml:8:9: refit.ridge: should be greater than 0, found 0",
         "a.yaml:8:19: refit.iteration: unknown key; did you mean 'iterations'?",

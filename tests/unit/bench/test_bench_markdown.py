@@ -41,11 +41,11 @@ def test_a_document_that_is_not_there_is_refused(tmp_path):
 
 
 def test_the_cost_table_has_shares_of_the_plain_prefill():
-    stages = dict(zip(STAGES, (0.2, 0.0, 0.1, 0.4, 0.02), strict=True))
+    stages = dict(zip(STAGES, (0.2, 0.0, 0.1, 0.4, 0.02, 1.0, 0.5), strict=True))
     costs = (Cost("snapkv", 2.0, stages, 1_500_000_000),)
     report = CostReport("m", "cpu", "float32", 4090, 2048, 0.1, 3, None, costs, {"hae": "no image"})
     section = cost_section(report, "flowmm bench cost")
-    assert "| `snapkv` | 0.10 | 0.00 | 0.05 | 0.20 | 0.01 | 0.36 | 2.00 s | 1.50 GB |" in section
+    assert "| `snapkv` | 0.10 | 0.00 | 0.05 | 0.20 | 0.01 | 0.50 | 0.25 | 1.11 | 2.00 s | 1.50 GB |" in section
     assert "`flowmm bench cost` on " in section
     assert "transformers" in section
     assert "`hae` was not measured: no image." in section

@@ -18,6 +18,7 @@ from flowmm.hf.graphs import CapturedStep, check_graphs, cuda_graph
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.recycling import RecyclingTail
 from flowmm.hf.room import batch_that_fits
+from flowmm.hf.rows import padded_rows
 from flowmm.hf.tail import GrowingTail, Tail
 from flowmm.records import Answer, Generation
 
@@ -205,10 +206,4 @@ def _feed_questions(decoder: Decoder, prompts: Sequence[Sequence[int]], rows: sl
     """
     rows = slice(0, len(prompts)) if rows is None else rows
     decoder.enter(rows, [len(prompt) for prompt in prompts])
-    longest = max(len(prompt) for prompt in prompts)
-    token_ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
-    real = torch.zeros(len(prompts), longest, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        token_ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
-        real[row, longest - len(prompt) :] = True
-    return decoder.feed(token_ids, real, rows)
+    return decoder.feed(*padded_rows(prompts, left=True), rows)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flowmm.header import read_header
 from flowmm.hf.hub import READER
-from flowmm.records import Answer, Generation, ModelOptions
+from flowmm.records import Answer, Generation, ModelIdentity, ModelOptions
 
 if TYPE_CHECKING:
     from flowmm.sessions import Session
@@ -86,7 +86,7 @@ def ask_files(
         notice("the embedded reader answers (a demo model)")
     began = perf_counter()
     from flowmm.answer import check_generation  # not before: what a file's header fails by needs no torch
-    from flowmm.sessions import Session, is_same_model, load_model_of
+    from flowmm.sessions import Session, load_model_of
     from flowmm.store import load
 
     seconds = {"start": perf_counter() - began}
@@ -94,7 +94,7 @@ def ask_files(
     loaded, session = None, None
     for path, group in groupby(questions, _file):
         header, began = headers[path], perf_counter()
-        if loaded is None or not is_same_model(header.provenance.model, loaded.identity):
+        if loaded is None or not _answers_for(loaded.identity, header.provenance.model, model):
             loaded = None  # two models need not fit into memory together
             loaded = load_model_of(header, model)
             seconds["model"] = perf_counter() - began
@@ -114,6 +114,13 @@ def _answers(
         yield questions[0], session.ask(questions[0].text, generation, on_text=on_text)
         return
     yield from zip(questions, session.ask_all([question.text for question in questions], generation), strict=True)
+
+
+def _answers_for(found: ModelIdentity, wanted: ModelIdentity, model: ModelOptions) -> bool:
+    """Whether the model in memory is the one that would be loaded for a file, numbers of the same width included."""
+    from flowmm.sessions import is_same_model
+
+    return is_same_model(wanted, found) and (model.dtype != "auto" or wanted.dtype == found.dtype)
 
 
 def _file(question: Question) -> str | Path:

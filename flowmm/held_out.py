@@ -13,7 +13,8 @@ from flowmm.context import ContextCache
 from flowmm.hf.decoding import Decoder, end_tokens, placed
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import question_ids
-from flowmm.observe.probes import names, padded_rows
+from flowmm.hf.rows import padded_rows
+from flowmm.observe.probes import names
 from flowmm.observe.replay import Replay
 from flowmm.records import Agreement, Generation, Part
 

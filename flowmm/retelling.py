@@ -11,6 +11,7 @@ from flowmm.context import ContextCache, Modality, Prompt
 from flowmm.hf.decoding import Decoder, placed
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import question_ids
+from flowmm.hf.rows import padded_rows
 from flowmm.observing import Reconstruct
 
 _REQUEST = Reconstruct().next
@@ -58,10 +59,9 @@ class Retelling:
         for start in starts:
             named = loaded.tokenizer.decode(text[start : start + _START], skip_special_tokens=True).strip()
             rows.append(question_ids(_REQUEST.format(start=named), loaded) + text[start : start + length])
-        widest = max(map(len, rows))
-        token_ids = torch.tensor([[0] * (widest - len(row)) + row for row in rows])
-        real = torch.tensor([[False] * (widest - len(row)) + [True] * len(row) for row in rows])
-        told = cls(loaded, token_ids, real, torch.ones(count, _TOLD, dtype=torch.bool), torch.zeros(0), 0.0)
+        told = cls(
+            loaded, *padded_rows(rows, left=True), torch.ones(count, _TOLD, dtype=torch.bool), torch.zeros(0), 0.0
+        )
         apart = torch.cat([_divergence(*both) for both in zip(told._heard(full), told._heard(without), strict=True)])
         most = apart.topk(min(_COMPARED, apart.numel()))
         compared = torch.zeros(count * _TOLD, dtype=torch.bool)

@@ -10,6 +10,7 @@ from torch import Tensor
 from flowmm.context import LayerCache
 from flowmm.hf.attention import attention_of
 from flowmm.hf.loading import LoadedModel
+from flowmm.hf.rows import padded_rows
 
 
 class LearningAttention:
@@ -76,11 +77,7 @@ def answer_logits(
     Returns:
         ``[P, V]`` float32 of the P tokens of all answers, row by row.
     """
-    longest = max(map(len, rows)) - 1
-    ids, real = torch.zeros(len(rows), longest, dtype=torch.int64), torch.zeros(len(rows), longest, dtype=torch.bool)
-    for row, (tokens, mask) in enumerate(zip(ids, real, strict=True)):
-        given = rows[row][:-1]
-        tokens[longest - len(given) :], mask[longest - len(given) :] = torch.tensor(given), True
+    ids, real = padded_rows([row[:-1] for row in rows], left=True)
     count = max(len(row) - start for row, start in zip(rows, starts, strict=True))
     position = next_position + (real.cumsum(1) - 1).clamp(min=0)
     device = loaded.model.get_input_embeddings().weight.device

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flowmm.context import ContextCache
 from flowmm.hf.decoding import Decoder
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import question_ids
+from flowmm.hf.rows import padded_rows
 from flowmm.observe.reconstruct import Seen
 from flowmm.observe.replay import Replay
 from flowmm.observe.tail import drawn_evenly
@@ -142,13 +142,3 @@ def _leaves(value: Any) -> list[str]:
 def _clean(found: Any) -> list[str]:
     stripped = (item.strip().strip("\"'`*").strip() for item in found)
     return list(dict.fromkeys(item for item in stripped if item and len(item) <= _LONGEST_ITEM))
-
-
-def padded_rows(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-    """``[B, n]`` token ids, right-padded, and which are real."""
-    longest = max(len(row) for row in rows)
-    token_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
-    for index, row in enumerate(rows):
-        token_ids[index, : len(row)] = torch.tensor(row)
-    lengths = torch.tensor([len(row) for row in rows])
-    return token_ids, torch.arange(longest) < lengths[:, None]

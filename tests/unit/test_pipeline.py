@@ -116,6 +116,19 @@ def test_questions_of_several_files_are_answered_with_one_model(
     assert [set(file.seconds) for file in opened] == [{"start", "model", "context"}, {"context"}]
 
 
+def test_each_file_is_answered_in_the_dtype_that_it_was_read_in(
+    model: ModelOptions, notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    questions = []
+    for dtype in ("fp32", "bf16"):
+        questions.append(Question("Which?", file=tmp_path / f"{dtype}.kv"))
+        prefill_file([notes], questions[-1].file or "", model=replace(model, dtype=dtype))
+    monkeypatch.setattr("flowmm.sessions.load_model", lambda *a, **b: ran.append(b["dtype"]) or load_model(*a, **b))
+    list(ask_files(questions, model=replace(model, dtype="auto"), generation=Generation(max_new_tokens=2)))
+    assert ran == ["float32", "bfloat16"]
+
+
 def test_nothing_is_answered_before_every_file_was_looked_at(model: ModelOptions, notes: str, tmp_path: Path) -> None:
     prefill_file([notes], tmp_path / "one.kv", model=model)
     (tmp_path / "bad.kv").write_bytes(b"no context")

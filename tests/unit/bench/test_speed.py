@@ -96,8 +96,8 @@ def test_every_arm_answers_from_what_was_made(tmp_path: Path) -> None:
     one, two = (answer_from(subject, made, "0.1")(batch) for batch in (1, 2))
     assert one.first_token > 0
     assert two.first_token is None
-    assert one.total > 3 * one.step
-    assert two.total > 3 * two.step
+    assert one.total > one.step > 0
+    assert two.total > two.step > 0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from random import Random
 import numpy as np
 
 from flowmm.reader import fonts, tokens
-from flowmm.reader.batches import collate, key_letters, value_letters
+from flowmm.reader.batches import KEY_LETTERS, collate, draw_batch, key_letters, value_letters
 from flowmm.reader.contexts import Context, draw_context
 from flowmm.reader.language import ABSENT, is_held_out
 from flowmm.reader.layouts import Layout, Segment
@@ -168,3 +168,12 @@ def test_strange_sentences_hold_words_that_are_spelled():
     context = draw_context(Random(12), Layout((Segment(1, 30),), 0, strange=1.0))
     plain = draw_context(Random(12), Layout((Segment(1, 30),), 0))
     assert len(context.ids) > 1.5 * len(plain.ids)
+
+
+def test_two_cells_of_a_row_have_names_that_differ_in_the_column_only():
+    layout = Layout((Segment(4, page=True, values=2),), 2, 1, rows=5, columns=12, style=PageStyle(fonts.standard()))
+    batch = draw_batch(Random(4), layout, 1)
+    cells = batch.names[len(batch.names) - len(batch.cells) :]
+    keys, columns = ({tuple(row) for row in part} for part in (cells[:, :KEY_LETTERS], cells[:, KEY_LETTERS:]))
+    assert (len(keys), len(columns), len({tuple(row) for row in cells})) == (2, 2, 4)
+    assert tuple(key_letters("code")) not in columns

@@ -43,6 +43,8 @@ class Batch:
         look_at: ``[B, Q, L]`` where that character stands, or the statement that leads to it.
         then_from: ``[B, R]`` those of the places that such a statement leads on from.
         then_at: ``[B, R, L]`` where the character stands.
+        above_from: ``[B, C]`` cells of a table that show a value.
+        above_at: ``[B, C, L]`` the cells of the header above it.
         lengths: ``[B]`` tokens before the first question.
     """
 
@@ -63,6 +65,8 @@ class Batch:
     look_at: NDArray[np.bool_]
     then_from: Ints
     then_at: NDArray[np.bool_]
+    above_from: Ints
+    above_at: NDArray[np.bool_]
     lengths: Ints
 
 
@@ -157,6 +161,12 @@ def _looks(context: Context) -> tuple[list[Look], list[Look]]:
     return first, then
 
 
+def _above(context: Context) -> list[Look]:
+    """What the values of a table look at: the headers of their columns."""
+    found = zip(context.heads, context.places, strict=True)
+    return [(place, head) for head, places in found if head for place in dict.fromkeys(places) if place >= 0]
+
+
 def _marked(looks: Sequence[Sequence[Look]], width: int) -> tuple[Ints, NDArray[np.bool_]]:
     most = max(len(row) for row in looks)
     source = np.full((len(looks), most), -1, np.int64)
@@ -186,6 +196,7 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
     looks = [_looks(context) for context in contexts]
     look_from, look_at = _marked([first for first, _ in looks], width)
     then_from, then_at = _marked([then for _, then in looks], width)
+    above_from, above_at = _marked([_above(context) for context in contexts], width)
     return Batch(
         ids=ids,
         positions=positions,
@@ -206,5 +217,7 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
         look_at=look_at,
         then_from=then_from,
         then_at=then_at,
+        above_from=above_from,
+        above_at=above_at,
         lengths=np.array([context.length for context in contexts]),
     )

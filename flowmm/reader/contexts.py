@@ -5,6 +5,7 @@ of its own.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
@@ -36,7 +37,8 @@ class Context:
     """A tokenized context with its questions.
 
     ``places[fact][i]`` is the token that shows the i-th character of the fact's value (-1: off the page);
-    ``length`` counts the tokens before the first question.
+    ``heads[fact]`` are the tokens of the header above it, where it stands in a table; ``length`` counts the tokens
+    before the first question.
     """
 
     ids: list[int]
@@ -46,6 +48,7 @@ class Context:
     facts: tuple[Fact, ...]
     on_page: tuple[bool, ...]
     places: tuple[tuple[int, ...], ...]
+    heads: tuple[tuple[int, ...], ...]
     asked: tuple[Asked, ...]
 
 
@@ -71,10 +74,11 @@ def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], lis
     rng.shuffle(keys)
     facts: list[Fact] = []
     colours = rng.sample(COLOURS, len(COLOURS))
+    counted = colours[: rng.randint(2, 8)]
     for segment in layout.segments:
         if segment.badges:
             # Only badges that are counted have colours in common.
-            names = [rng.choice(colours[:8]) if layout.count else colours.pop() for _ in range(segment.facts)]
+            names = [rng.choice(counted) if layout.count else colours.pop() for _ in range(segment.facts)]
             columns_of = ["code"]
         else:
             names = [keys.pop() for _ in range(segment.facts // max(1, segment.values))]
@@ -118,9 +122,9 @@ def _questions(
             question = Fact(key, "", column).question
         asked.append(_Asking(question, key, language.ABSENT, ABSENT, column=column))
     if layout.count and LINKED in kinds:
-        colour = rng.choice(facts).key
-        number = sum(fact.key == colour for fact in facts)
-        asked.append(_Asking(f"How many {colour} badges are there?", "", str(number), COUNT))
+        numbers = Counter(fact.key for fact, kind in zip(facts, kinds, strict=True) if kind == LINKED)
+        for colour in rng.sample(list(numbers), min(4, len(numbers))):
+            asked.append(_Asking(f"How many {colour} badges are there?", "", str(numbers[colour]), COUNT))
     elif layout.count:
         asked.append(_Asking("How many facts are there?", "", str(len(facts)), COUNT))
     rng.shuffle(asked)
@@ -182,15 +186,18 @@ def _tokenize(
     size = writer.pages[0].labels[..., 0, 0].size if writer.pages else 0
     pads = [place for place, number in enumerate(ids) if number == IMAGE_PAD]
     page_starts = tuple(pads[::size]) if size else ()
-    places = []
+    places: list[tuple[int, ...]] = []
+    heads: list[tuple[int, ...]] = []
     for number, fact in enumerate(facts):
         if number in writer.values:
             first = bisect_left(starts, writer.values[number])
             places.append(tuple(range(first, first + len(fact.value))))
+            heads.append(())
         else:
             page, cells = writer.cells[number]
             start = page_starts[page]
             places.append(tuple(start + cell if cell >= 0 else -1 for cell in cells))
+            heads.append(tuple(start + cell for cell in dict.fromkeys(writer.heads.get(number, ())) if cell >= 0))
     hops = {
         number: tuple(range(bisect_left(starts, start), bisect_left(starts, end)))
         for number, (start, end) in writer.links.items()
@@ -218,5 +225,6 @@ def _tokenize(
         facts=tuple(facts),
         on_page=tuple(on_page),
         places=tuple(places),
+        heads=tuple(heads),
         asked=asked,
     )

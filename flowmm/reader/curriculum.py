@@ -21,7 +21,8 @@ TRACKS: dict[str, list[Level]] = {
     "chains": links.chain_levels(),
     "badges": links.badge_levels(),
     "tables": levels.table_levels(),
-    "prompts": levels.prompt_levels(),
+    "counts": levels.count_levels(),
+    "lists": levels.list_levels(),
     READING: levels.reading_levels(),
 }
 STAGES: dict[str, dict[str, float]] = {
@@ -30,8 +31,8 @@ STAGES: dict[str, dict[str, float]] = {
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
     "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "chains": 0.04, "badges": 0.08, "tables": 0.08},
-    "wider": {"text": 0.1, READING: 0.2, "pages": 0.1, "mixed": 0.16, "papers": 0.06, "chains": 0.1}
-    | {"badges": 0.1, "tables": 0.14, "prompts": 0.04},
+    "wider": {"text": 0.08, READING: 0.14, "pages": 0.08, "mixed": 0.14, "papers": 0.04, "chains": 0.12}
+    | {"badges": 0.12, "tables": 0.2, "counts": 0.06, "lists": 0.02},
 }
 
 

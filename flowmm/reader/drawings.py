@@ -26,7 +26,7 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
     "grey": (150, 150, 152),
 }
 _DARK = frozenset(("red", "green", "blue", "black", "purple", "brown"))  # that take white print
-_GAP, _PADDING = 10, 7  # pixels
+_GAP, _PADDINGS = 10, (5, 14)  # pixels
 
 
 def _width(face: Face, size: int, text: str) -> float:
@@ -44,20 +44,20 @@ def _labelled(
 def draw_badges(rng: Random, style: PageStyle, badges: Sequence[tuple[str, str]], rows: int, columns: int) -> Page:
     """Boxes of a colour with a code in each, in rows; ``badges`` are colour and code. ``cells`` follow their order."""
     width, height = columns * CELL, rows * CELL
-    face, size = rng.choice(style.faces), rng.randint(*style.sizes)
+    face, size, padding = rng.choice(style.faces), rng.randint(*style.sizes), rng.randint(*_PADDINGS)
     while True:
-        placed = _placed(rng, [_width(face, size, code) for _, code in badges], size, width, height)
+        placed = _placed(rng, [_width(face, size, code) for _, code in badges], size, padding, width, height)
         if placed is not None:
             break
-        size -= 1
+        size, padding = size - 1, max(_PADDINGS[0], padding - 1)
     lines = [Line(code, x, y) for (_, code), (x, y) in zip(badges, placed, strict=True)]
     gray = sheet.draw(face, size, lines, width, height).astype(np.float32)[..., None] / 255
     paper = np.full((height, width, 3), rng.choice((255, 255, 246, 236)), np.float32)
     ink, edge = np.zeros_like(paper), rng.choice((None, 40, 90))
     for (colour, code), (x, y) in zip(badges, placed, strict=True):
-        right = x + _width(face, size, code) + _PADDING
-        box = (slice(max(0, int(y - size * 0.8 - _PADDING)), int(y + size * 0.1 + _PADDING)),)
-        area = (*box, slice(max(0, int(x - _PADDING)), int(right)))
+        right = x + _width(face, size, code) + padding
+        box = (slice(max(0, int(y - size * 0.8 - padding)), int(y + size * 0.1 + padding)),)
+        area = (*box, slice(max(0, int(x - padding)), int(right)))
         if edge is not None:
             paper[area[0], max(0, area[1].start - 1) : area[1].stop + 1] = edge
             paper[max(0, area[0].start - 1) : area[0].stop + 1, area[1]] = edge
@@ -69,18 +69,18 @@ def draw_badges(rng: Random, style: PageStyle, badges: Sequence[tuple[str, str]]
 
 
 def _placed(
-    rng: Random, widths: Sequence[float], size: int, width: int, height: int
+    rng: Random, widths: Sequence[float], size: int, padding: int, width: int, height: int
 ) -> list[tuple[float, float]] | None:
     """Left edge and base line of each box's text, or None where they do not all fit."""
-    tall = size + 2 * _PADDING + _GAP
-    x, y, found = float(_GAP + _PADDING), size * 0.9 + _PADDING + rng.randint(4, 12), []
+    tall, spread = size + 2 * padding + _GAP, rng.choice((0, 12))
+    x, y, found = float(_GAP + padding), size * 0.9 + padding + rng.randint(4, 12), []
     for one in widths:
-        if x + one + _PADDING > width and x > _GAP + _PADDING:
-            x, y = _GAP + _PADDING, y + tall
-        if x + one + _PADDING > width or y + _PADDING > height:
+        if x + one + padding > width and x > _GAP + padding:
+            x, y = _GAP + padding, y + tall + spread
+        if x + one + padding > width or y + padding + spread > height:
             return None
-        found.append((x, y))
-        x += one + 2 * _PADDING + _GAP + rng.randint(0, 12)
+        found.append((x, y + rng.randint(0, spread)))
+        x += one + 2 * padding + _GAP + rng.randint(0, 12)
     return found
 
 
@@ -112,8 +112,10 @@ def draw_table(
     gray = sheet.draw(face, size, drawn, width, height).copy()
     _rule(rng, gray, lefts, gap, top, pitch, len(table))
     labels, cells = _labelled(size, face, drawn, rows, columns)
-    valued = tuple(cells[i] for i in range(len(header), len(cells)) if i % len(header))
-    return Page(finished(rng, style, Image.fromarray(coloured(rng, gray, style.tinted)), width, height), labels, valued)
+    wide = len(header)
+    valued = tuple(cells[i] for i in range(wide, len(cells)) if i % wide)
+    pixels = finished(rng, style, Image.fromarray(coloured(rng, gray, style.tinted)), width, height)
+    return Page(pixels, labels, valued, cells[1:wide] * len(lines))
 
 
 def _rule(

@@ -56,11 +56,11 @@ class Looks:
 
 @dataclass(frozen=True)
 class TextOutput:
-    """Final hidden states and those after ``middle`` layers, ``[B, L, D]``, and the losses of supervised heads."""
+    """Final hidden states and those after ``middle`` layers, ``[B, L, D]``, and losses of supervised heads by layer."""
 
     last: Tensor
     middle: Tensor
-    look_losses: tuple[Tensor, ...]
+    look_losses: dict[int, Tensor]
 
 
 def _look_loss(x: Tensor, layer: Any, rotation: Rotation, looks: Looks) -> Tensor:
@@ -81,7 +81,8 @@ def _look_loss(x: Tensor, layer: Any, rotation: Rotation, looks: Looks) -> Tenso
     key = rotate(project(attention.k_proj, h), (cos, sin))
     scores = (query @ key.transpose(1, 2)).float() * size**-0.5
     place = torch.arange(x.shape[1], device=x.device)
-    scores = scores.masked_fill(place >= looks.lengths[:, None, None], -1e4)
+    unseen = (place >= looks.lengths[:, None, None]) | (place > source[..., None])
+    scores = scores.masked_fill(unseen, -1e4)
     right = scores.log_softmax(-1).masked_fill(~looks.target, -1e4).logsumexp(-1)
     missed: Tensor = -right[known].mean()
     return missed
@@ -129,15 +130,15 @@ def read_text(
     cos, sin = model.rotary_emb(embedded, positions)
     half = cos.shape[-1] // 2
     rotation = (cos[:, :, None, :half].to(x.dtype), sin[:, :, None, :half].to(x.dtype))
-    inner, missed = x, []
+    inner, missed = x, {}
     for index, layer in enumerate(model.layers):
         if index == middle:
             inner = x
         if index in looks:
-            missed.append(_look_loss(x, layer, rotation, looks[index]))
+            missed[index] = _look_loss(x, layer, rotation, looks[index])
         x = _text_layer(x, layer, rotation)
     last = F.rms_norm(x, (x.shape[-1],), model.norm.weight.to(x.dtype), EPS)
-    return TextOutput(last, inner, tuple(missed))
+    return TextOutput(last, inner, missed)
 
 
 def patches(pixels: Tensor) -> Tensor:

@@ -182,15 +182,27 @@ def _tables(rng: Random, tables: int, lines: int, values: int) -> Layout:
     return replace(layout, plain=rng.random() < 0.2, strange=0.3)
 
 
-def prompt_levels() -> list[Level]:
-    """How many facts or badges of a colour there are, and all keys."""
+def count_levels() -> list[Level]:
+    """How many facts there are, or badges of a colour."""
+
+    def draw(rng: Random, most: int, badges: int, boards: int) -> Layout:
+        if rng.random() < 0.25:
+            facts = rng.randint(1, most)
+            return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, count=True, longest=7)
+        drawn = [Segment(rng.randint(3, badges), page=True, badges=True) for _ in range(rng.randint(1, boards))]
+        drawn += [Segment(0, rng.randint(1, 20))] * (boards > 1)
+        rows, columns = rng.randint(4 + badges // 4, 6 + badges // 4), rng.randint(10, 13)
+        layout = Layout(shuffled(rng, *drawn), 0, count=True, rows=rows, columns=columns, style=style_of(rng, 2))
+        return replace(layout, plain=rng.random() < 0.6)
+
+    return [lambda rng: draw(rng, 4, 6, 1), lambda rng: draw(rng, 8, 12, 1), lambda rng: draw(rng, 12, 16, 3)]
+
+
+def list_levels() -> list[Level]:
+    """All keys, from the top down."""
 
     def draw(rng: Random, most: int) -> Layout:
         facts = rng.randint(1, most)
-        if rng.random() < 0.3:
-            badges = tuple(Segment(min(12, 1 + facts), page=True, badges=True) for _ in range(rng.randint(1, 2)))
-            rows, columns = rng.randint(7, 10), rng.randint(10, 13)
-            return Layout(badges, 0, count=True, rows=rows, columns=columns, style=style_of(rng, 2))
-        return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, count=True, listed=True, longest=7)
+        return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, listed=True, longest=7)
 
     return [lambda rng: draw(rng, 4), lambda rng: draw(rng, 8), lambda rng: draw(rng, 16)]

@@ -26,7 +26,10 @@ from flowmm.reader.forward import Looks
 from flowmm.reader.pages import CELL, CHARACTERS, LINES, SLOTS
 
 MIDDLE = 2  # layers before the states that the key head reads
-LOOKING = 2  # the layer whose first head is supervised; where a statement leads on, that of the next layer too
+# The layers whose first head is supervised: values of a table look at their header, answers at the value or at the
+# statement that leads to it, and from there at the value.
+ABOVE, LOOKING, LEADING = 1, 2, 3
+_LOOKS = {ABOVE: "above", LOOKING: "look", LEADING: "then"}
 # Most slots are empty, so the mean over them is small; and what a cell alone cannot tell should not outweigh it.
 _CHARACTERS, _NAME, _VALUE = 4.0, 0.1, 0.5
 _EMPTY_SHARE = 0.2  # of the empty cells that the character loss looks at
@@ -97,10 +100,14 @@ class Trainee(nn.Module):
         if seen is not None:
             flat = embedded.flatten(0, 1).index_copy(0, self._move(batch.pads), seen.flatten(0, 1))
             embedded = flat.view_as(embedded)
-        given = ((batch.look_from, batch.look_at), (batch.then_from, batch.then_at))
+        given = {
+            ABOVE: (batch.above_from, batch.above_at),
+            LOOKING: (batch.look_from, batch.look_at),
+            LEADING: (batch.then_from, batch.then_at),
+        }
         looks = {
-            LOOKING + step: Looks(self._move(source), self._move(target), self._move(batch.lengths))
-            for step, (source, target) in enumerate(given)
+            layer: Looks(self._move(source), self._move(target), self._move(batch.lengths))
+            for layer, (source, target) in given.items()
             if train and source.shape[1]
         }
         output = forward.read_text(model, embedded, self._move(batch.positions), looks, middle=MIDDLE)
@@ -128,8 +135,8 @@ class Trainee(nn.Module):
             names = self._move(batch.names)
             name_loss, scores["name"] = _spelled(self.name(states), names, LETTER_CLASSES)
             loss = loss + name_loss
-        for name, missed in zip(("look", "then"), output.look_losses, strict=False):
-            scores[name] = missed.item()
+        for layer, missed in output.look_losses.items():
+            scores[_LOOKS[layer]] = missed.item()
             loss = loss + 0.5 * missed
         right = (logits.argmax(-1) == targets).cpu().numpy()
         exact = np.ones(len(batch.asked), bool)

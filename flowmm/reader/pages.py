@@ -43,12 +43,14 @@ class Page:
     """A drawn page.
 
     ``pixels`` is ``[height, width, 3]``; ``labels`` is ``[rows, columns, LINES, SLOTS]`` indices into ``CHARACTERS``,
-    0 where empty; ``cells[line][i]`` is the cell (row * columns + column) of the line's i-th character, or -1.
+    0 where empty; ``cells[line][i]`` is the cell (row * columns + column) of the line's i-th character, or -1. In a
+    table, ``heads[line]`` are the cells of the header above it.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     cells: tuple[tuple[int, ...], ...]
+    heads: tuple[tuple[int, ...], ...] = ()
 
 
 def fit(face: Face, size: int, text: str, width: float) -> str:

@@ -22,6 +22,7 @@ class Writer:
         self.text = "<|im_start|>"
         self.values: dict[int, int] = {}  # fact -> character offset of its value
         self.cells: dict[int, tuple[int, tuple[int, ...]]] = {}  # fact -> page, cells of its value
+        self.heads: dict[int, tuple[int, ...]] = {}  # fact of a table -> cells of its column's header
         self.links: dict[int, tuple[int, int]] = {}  # link -> characters of what it leads to, full stop included
         self.pictured: dict[int, tuple[int, tuple[int, ...]]] = {}  # link -> page, cells of what it leads to
         self.pages: list[Page] = []
@@ -118,6 +119,7 @@ class Writer:
         for (number, _), cells in zip(facts, page.cells, strict=True):
             self.cells[number] = (len(self.pages), cells)
             self.order.append(number)
+        self.heads.update(zip((number for number, _ in facts), page.heads, strict=False))
 
 
 def _filler(rng: Random, layout: Layout) -> str:

@@ -159,9 +159,24 @@ def test_badges_of_a_colour_are_counted():
     )
     for seed in range(5):
         context = draw_context(Random(seed), layout)
-        (asked,) = context.asked
-        colour = text_of(context, context.ids).split("How many ")[1].split(" ")[0]
-        assert asked.answer == str(sum(fact.key == colour for fact in context.facts))
+        asked = text_of(context, context.ids).split("How many ")[1:]
+        assert len(asked) == len(context.asked) == min(4, len({fact.key for fact in context.facts}))
+        for text, one in zip(asked, context.asked, strict=True):
+            assert one.answer == str(sum(fact.key == text.split(" ")[0] for fact in context.facts))
+
+
+def test_values_of_a_table_look_at_the_header_above_them():
+    layout = Layout((Segment(6, page=True, values=2),), 1, rows=6, columns=12, style=PageStyle(fonts.standard()))
+    context = draw_context(Random(3), layout)
+    batch = collate([context], layout)
+    (start,) = context.page_starts
+    for fact, places, heads in zip(context.facts, context.places, context.heads, strict=True):
+        assert min(heads) < start + 2 * 12  # the header is the first line
+        assert heads[0] % 12 in range(places[0] % 12 - 1, places[0] % 12 + 2)  # in its column
+        row = list(batch.above_from[0]).index(places[0])
+        assert np.flatnonzero(batch.above_at[0, row]).tolist() == sorted(heads)
+        same = [other for other in context.facts if other.column == fact.column]
+        assert len({context.heads[context.facts.index(other)] for other in same}) == 1
 
 
 def test_strange_sentences_hold_words_that_are_spelled():

@@ -1,0 +1,48 @@
+"""Linear layers that multiply a few rows, as a decode step does, at the speed of memory on a CPU."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_MOST_ROWS = 16  # beyond, one large product is as fast
+_MOST_PARTS = 16
+
+
+def spread_thin_products(model: nn.Module) -> None:
+    """Let the float32 linear layers on the CPU take a few rows as one batch of products, each with a part of the
+    weight's rows.
+
+    A product with one row goes through MKL's ``gemv``, which works on one thread and, on AMD, well below what memory
+    gives; its batched ``gemm`` reads the same weights, where they lie, at full bandwidth (``docs/log.md``). The results
+    differ in the order of summation only. Nothing changes for other dtypes, devices or builds; twice is as once.
+    """
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return
+    for module in model.modules():
+        if type(module) is nn.Linear and "forward" not in vars(module) and _fits(module):
+            module.forward = partial(_product, module, math.gcd(module.out_features, _MOST_PARTS))  # type: ignore[method-assign]
+
+
+def _fits(layer: nn.Linear) -> bool:
+    weight = layer.weight
+    in_memory = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.is_contiguous()
+    return in_memory and layer.out_features % 2 == 0
+
+
+def _product(layer: nn.Linear, parts: int, x: Tensor) -> Tensor:
+    """``x @ weight.T + bias`` for ``x`` ``[..., in]``."""
+    rows = x.numel() // layer.in_features
+    if not 0 < rows <= _MOST_ROWS:
+        return F.linear(x, layer.weight, layer.bias)
+    weight = layer.weight.view(parts, -1, layer.in_features)
+    across = x.reshape(rows, -1).t().expand(parts, -1, -1)  # [parts, in, rows]
+    if layer.bias is None:
+        out = torch.bmm(weight, across)
+    else:
+        out = torch.baddbmm(layer.bias.view(parts, -1, 1), weight, across)
+    return out.view(-1, rows).t().reshape(*x.shape[:-1], layer.out_features)

@@ -1,0 +1,78 @@
+"""Linear layers of few rows give what they gave before, through batched products."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from flowmm.hf import thin
+from flowmm.hf.thin import spread_thin_products
+
+
+def spread(layer: nn.Linear) -> nn.Linear:
+    spread_thin_products(layer)
+    return layer
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("features", [48, 22, 2])
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (3, 1), (2, 5), (17, 1), (0, 4)])
+def test_a_product_is_what_it_was(shape, features, bias):
+    torch.manual_seed(features)
+    layer = nn.Linear(40, features, bias=bias)
+    x = torch.randn(*shape, 40)
+    found = spread(deepcopy(layer))(x)
+    assert found.shape == (*shape, features)
+    torch.testing.assert_close(found, layer(x), atol=1e-5, rtol=1e-5)
+
+
+def test_few_rows_go_as_one_batch_and_many_as_before(monkeypatch):
+    layer = spread(nn.Linear(8, 32))
+    plain = []
+    monkeypatch.setattr(F, "linear", lambda *given: plain.append(given) or torch.zeros(1))
+    layer(torch.ones(16, 8))
+    assert not plain
+    layer(torch.ones(17, 8))
+    assert len(plain) == 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(8, 8, dtype=torch.bfloat16),
+        nn.Linear(8, 7),
+        nn.Linear(8, 8, device="meta"),
+        type("Own", (nn.Linear,), {})(8, 8),
+    ],
+    ids=["bf16", "odd", "no CPU", "a class of its own"],
+)
+def test_other_layers_are_left_alone(layer):
+    assert "forward" not in vars(spread(layer))
+
+
+def test_twice_is_as_once():
+    layer = spread(nn.Linear(8, 8))
+    forward = layer.forward
+    assert spread(layer).forward is forward
+
+
+def test_a_build_without_mkl_is_left_alone(monkeypatch):
+    monkeypatch.setattr(thin.torch.backends.mkl, "is_available", lambda: False)
+    assert "forward" not in vars(spread(nn.Linear(8, 8)))
+
+
+def test_weights_that_are_changed_count():
+    layer = spread(nn.Linear(8, 8))
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    x = torch.randn(1, 8)
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+def test_gradients_go_through():
+    layer = spread(nn.Linear(8, 8))
+    x = torch.randn(2, 8, requires_grad=True)
+    layer(x).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(2, -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -26,6 +27,7 @@ class _Stored(FileModel):
     decode: Decode | None = None
 
 
+@lru_cache(maxsize=64)
 def stored_decode(text: str) -> Decode | None:
     """What the method of a context file, given as its YAML, does while decoding.
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_MOST_ROWS = 16  # beyond, one large product is as fast
-_MOST_PARTS = 16
+_MOST_ROWS = 64  # beyond, one large product is about as fast
+_TALL, _WIDE = 16, 2  # parts of a weight with more outputs than inputs, and of the others
 
 
 def spread_thin_products(model: nn.Module) -> None:
@@ -25,7 +25,8 @@ def spread_thin_products(model: nn.Module) -> None:
         return
     for module in model.modules():
         if type(module) is nn.Linear and "forward" not in vars(module) and _fits(module):
-            module.forward = partial(_product, module, math.gcd(module.out_features, _MOST_PARTS))  # type: ignore[method-assign]
+            parts = _TALL if module.out_features > module.in_features else _WIDE
+            module.forward = partial(_product, module, math.gcd(module.out_features, parts))  # type: ignore[method-assign]
 
 
 def _fits(layer: nn.Linear) -> bool:

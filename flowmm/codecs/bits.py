@@ -44,9 +44,11 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     planes, rows = unit_of(bits)
     if bits == 8:
         return packed
-    row_of = packed.view(rows, -1)
+    row_of, mask = packed.view(rows, -1), 2**bits - 1
+    if rows == 1:  # no code is in two bytes
+        shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)[:, None]
+        return (row_of >> shifts).bitwise_and_(mask).view(-1)[:count]
     codes = packed.new_empty(planes, row_of.shape[1])
-    mask = 2**bits - 1
     for i in range(planes):
         row, shift = divmod(i * bits, 8)
         torch.bitwise_right_shift(row_of[row], shift, out=codes[i])

@@ -43,6 +43,8 @@ class Batch:
         look_at: ``[B, Q, L]`` where that character stands, or the statement that leads to it.
         then_from: ``[B, R]`` those of the places that such a statement leads on from.
         then_at: ``[B, R, L]`` where the character stands.
+        led: ``[N']`` flat indices of those places, from which the key that the statement leads to should be known.
+        led_to: ``[N', KEY_LETTERS]`` the letters of that key.
         above_from: ``[B, C]`` cells of a table that show a value.
         above_at: ``[B, C, L]`` the cells of the header above it.
         lengths: ``[B]`` tokens before the first question.
@@ -65,6 +67,8 @@ class Batch:
     look_at: NDArray[np.bool_]
     then_from: Ints
     then_at: NDArray[np.bool_]
+    led: Ints
+    led_to: Ints
     above_from: Ints
     above_at: NDArray[np.bool_]
     lengths: Ints
@@ -161,6 +165,18 @@ def _looks(context: Context) -> tuple[list[Look], list[Look]]:
     return first, then
 
 
+def _led(contexts: Sequence[Context], width: int) -> tuple[Ints, Ints]:
+    found = [
+        (b * width + place - 1, key_letters(context.facts[asked.fact].key))
+        for b, context in enumerate(contexts)
+        for asked in context.asked
+        if asked.hop and asked.fact is not None
+        for place in range(asked.first, asked.last)
+    ]
+    letters = np.array([letters for _, letters in found], np.int64)
+    return np.array([place for place, _ in found], np.int64), letters.reshape(-1, KEY_LETTERS)
+
+
 def _above(context: Context) -> list[Look]:
     """What the values of a table look at: the headers of their columns."""
     found = zip(context.heads, context.places, strict=True)
@@ -196,6 +212,7 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
     looks = [_looks(context) for context in contexts]
     look_from, look_at = _marked([first for first, _ in looks], width)
     then_from, then_at = _marked([then for _, then in looks], width)
+    led, led_to = _led(contexts, width)
     above_from, above_at = _marked([_above(context) for context in contexts], width)
     return Batch(
         ids=ids,
@@ -217,6 +234,8 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
         look_at=look_at,
         then_from=then_from,
         then_at=then_at,
+        led=led,
+        led_to=led_to,
         above_from=above_from,
         above_at=above_at,
         lengths=np.array([context.length for context in contexts]),

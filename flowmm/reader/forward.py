@@ -5,7 +5,7 @@ times as fast on a CPU: autocast would cast every activation anew for each linea
 too small to keep the cores busy. The model is passed as the transformers module; nothing here imports transformers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +56,10 @@ class Looks:
 
 @dataclass(frozen=True)
 class TextOutput:
-    """Final hidden states and those after ``middle`` layers, ``[B, L, D]``, and losses of supervised heads by layer."""
+    """Final hidden states, what some layers are given, both ``[B, L, D]``, and the losses of supervised heads by layer."""
 
     last: Tensor
-    middle: Tensor
+    given: dict[int, Tensor]
     look_losses: dict[int, Tensor]
 
 
@@ -115,7 +115,7 @@ def _text_layer(x: Tensor, layer: Any, rotation: Rotation) -> Tensor:
 
 
 def read_text(
-    model: Any, embedded: Tensor, positions: Tensor, looks: Mapping[int, Looks], *, middle: int
+    model: Any, embedded: Tensor, positions: Tensor, looks: Mapping[int, Looks], *, given: Collection[int]
 ) -> TextOutput:
     """Run the language model.
 
@@ -124,21 +124,21 @@ def read_text(
         embedded: ``[B, L, D]`` token embeddings with image embeddings in their places.
         positions: ``[3, B, L]``.
         looks: supervision of the first head of some layers, by their index.
-        middle: number of layers before the hidden states that the key head reads.
+        given: the layers whose input is wanted.
     """
     x = embedded.to(torch.bfloat16)
     cos, sin = model.rotary_emb(embedded, positions)
     half = cos.shape[-1] // 2
     rotation = (cos[:, :, None, :half].to(x.dtype), sin[:, :, None, :half].to(x.dtype))
-    inner, missed = x, {}
+    inputs, missed = {}, {}
     for index, layer in enumerate(model.layers):
-        if index == middle:
-            inner = x
+        if index in given:
+            inputs[index] = x
         if index in looks:
             missed[index] = _look_loss(x, layer, rotation, looks[index])
         x = _text_layer(x, layer, rotation)
     last = F.rms_norm(x, (x.shape[-1],), model.norm.weight.to(x.dtype), EPS)
-    return TextOutput(last, inner, missed)
+    return TextOutput(last, inputs, missed)
 
 
 def patches(pixels: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The reader with its training-only heads, and the losses of a batch.
 
-The heads carry the training over its plateaus: characters, key and value on the vision tower's output, the key's
-letters inside the language model, and one supervised attention head. None of them is exported.
+The heads carry the training over its plateaus: characters, key and value on the vision tower's output, the letters of
+the key, and of the one that a statement leads to, inside the language model, and supervised attention heads. None of
+them is exported.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from flowmm.hf.reader_model import Architecture, build, vision_rotation
 from flowmm.reader import forward
 from flowmm.reader.batches import (
+    KEY_LETTERS,
     LETTER_CLASSES,
     NAME_LETTERS,
     VALUE_CLASSES,
@@ -25,11 +27,12 @@ from flowmm.reader.batches import (
 from flowmm.reader.forward import Looks
 from flowmm.reader.pages import CELL, CHARACTERS, LINES, SLOTS
 
-MIDDLE = 2  # layers before the states that the key head reads
+MIDDLE = 2  # the layer whose input the key head reads
 # The layers whose first head is supervised: values of a table look at their header, answers at the value or at the
 # statement that leads to it, and from there at the value.
 ABOVE, LOOKING, LEADING = 1, 2, 3
 _LOOKS = {ABOVE: "above", LOOKING: "look", LEADING: "then"}
+_SPELLS = {MIDDLE: "name", LEADING: "led"}
 # Most slots are empty, so the mean over them is small; and what a cell alone cannot tell should not outweigh it.
 _CHARACTERS, _NAME, _VALUE = 4.0, 0.1, 0.5
 _EMPTY_SHARE = 0.2  # of the empty cells that the character loss looks at
@@ -61,6 +64,7 @@ class Trainee(nn.Module):
         self.cell_name = nn.Linear(size.hidden, NAME_LETTERS * LETTER_CLASSES)
         self.cell_value = nn.Linear(size.hidden, VALUE_LETTERS * VALUE_CLASSES)
         self.name = nn.Linear(size.hidden, NAME_LETTERS * LETTER_CLASSES)
+        self.led = nn.Linear(size.hidden, KEY_LETTERS * LETTER_CLASSES)
 
     @property
     def device(self) -> torch.device:
@@ -110,7 +114,7 @@ class Trainee(nn.Module):
             for layer, (source, target) in given.items()
             if train and source.shape[1]
         }
-        output = forward.read_text(model, embedded, self._move(batch.positions), looks, middle=MIDDLE)
+        output = forward.read_text(model, embedded, self._move(batch.positions), looks, given=(MIDDLE, LEADING))
         states = output.last.flatten(0, 1)[self._move(batch.predicts)]
         weight = model.embed_tokens.weight.to(states.dtype)
         return F.linear(states, weight).float(), output
@@ -130,11 +134,13 @@ class Trainee(nn.Module):
         scores["answer"] = answer_loss.item()
         loss = loss + answer_loss
         if train:
-            states = output.middle.flatten(0, 1)[self._move(batch.named)]
-            states = F.rms_norm(states, (states.shape[-1],)).float()
-            names = self._move(batch.names)
-            name_loss, scores["name"] = _spelled(self.name(states), names, LETTER_CLASSES)
-            loss = loss + name_loss
+            heads = ((MIDDLE, self.name, batch.named, batch.names), (LEADING, self.led, batch.led, batch.led_to))
+            for layer, head, places, letters in heads:
+                if len(places):
+                    states = output.given[layer].flatten(0, 1)[self._move(places)]
+                    states = F.rms_norm(states, (states.shape[-1],)).float()
+                    missed, scores[_SPELLS[layer]] = _spelled(head(states), self._move(letters), LETTER_CLASSES)
+                    loss = loss + missed
         for layer, missed in output.look_losses.items():
             scores[_LOOKS[layer]] = missed.item()
             loss = loss + 0.5 * missed

@@ -151,6 +151,8 @@ def test_a_place_looks_at_the_statement_that_leads_on_and_then_at_the_value():
     assert np.flatnonzero(batch.look_at[0, row]).tolist() == list(asked.hop)
     row = list(batch.then_from[0]).index(asked.first - 1)
     assert np.flatnonzero(batch.then_at[0, row]).tolist() == [contexts[0].places[asked.fact][0]]
+    row = batch.led.tolist().index(asked.first - 1)
+    assert batch.led_to[row].tolist() == key_letters(contexts[0].facts[asked.fact].key)
 
 
 def test_badges_of_a_colour_are_counted():

@@ -16,6 +16,7 @@ LAYOUT = Layout(
     (Segment(3, 2), Segment(3, 0, page=True), Segment(2, 1)),
     questions=2,
     absent=1,
+    links=2,
     rows=5,
     columns=9,
     style=PageStyle(fonts.standard()),
@@ -24,7 +25,7 @@ LAYOUT = Layout(
 
 @pytest.fixture(scope="module")
 def net() -> Trainee:
-    return Trainee(Architecture(layers=3, vision_depth=2), seed=0)
+    return Trainee(Architecture(layers=4, vision_depth=2), seed=0)
 
 
 def test_the_fused_forward_computes_what_transformers_computes(net):

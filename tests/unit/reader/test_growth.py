@@ -27,11 +27,11 @@ def test_a_larger_model_computes_what_the_smaller_one_did():
 
 
 def test_what_is_new_learns():
-    small, large = Trainee(SMALL, 1), Trainee(Architecture(**SIZES, layers=2, inner=96, vision_depth=2), 2)
+    small, large = Trainee(SMALL, 1), Trainee(Architecture(**SIZES, layers=4, inner=96, vision_depth=2), 2)
     large.load_state_dict(grown(small.state_dict(), large.state_dict()))
     rng = Random(0)
     large.outcome(draw_batch(rng, TRACKS["mixed"][0](rng), 1)).loss.backward()
-    for way_out in ("visual.blocks.1.attn.proj.weight", "language_model.layers.1.mlp.down_proj.weight"):
+    for way_out in ("visual.blocks.1.attn.proj.weight", "language_model.layers.3.mlp.down_proj.weight"):
         assert float(large.get_parameter(f"model.model.{way_out}").grad.abs().max()) > 0
 
 

@@ -56,7 +56,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class TextOutput:
-    """Final hidden states, what some layers are given, both ``[B, L, D]``, and the losses of supervised heads by layer."""
+    """Final hidden states, what some layers are given, both ``[B, L, D]``; losses of supervised heads by layer."""
 
     last: Tensor
     given: dict[int, Tensor]

@@ -11,11 +11,13 @@ from random import Random
 
 from flowmm.reader import language
 from flowmm.reader.language import Fact, Link
-from flowmm.reader.layouts import ABSENT, COUNT, IMAGE, LINKED, LIST, TABLE, TEXT, Layout
+from flowmm.reader.layouts import ABSENT, COUNT, IMAGE, LINKED, LIST, REPEAT, TABLE, TEXT, Layout
 from flowmm.reader.pages import Page
 from flowmm.reader.tokens import IMAGE_PAD, tokenizer
 from flowmm.reader.vocabulary import COLOURS
 from flowmm.reader.writer import Writer
+
+_START, _REPEATED = 3, 12  # words that a repetition starts from, and that it has at most
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def draw_context(rng: Random, layout: Layout, *, held_out: bool = False) -> Cont
     if layout.listed:
         keys = dict.fromkeys(facts[number].key for number in writer.order)
         asked.append(_Asking("List the keys.", "", ", ".join(keys), LIST))
+    asked += _repeats(rng, layout, writer)
     for one in asked:
         writer.text += f"\n{one.question}<|im_end|>"
         first = len(writer.text)
@@ -159,6 +162,23 @@ def draw_context(rng: Random, layout: Layout, *, held_out: bool = False) -> Cont
         spans.append((first, len(writer.text)))
         writer.text += "<|endoftext|>"
     return _tokenize(writer, length, facts, [kind != TEXT for kind in kinds], asked, spans)
+
+
+def _repeats(rng: Random, layout: Layout, writer: Writer) -> list[_Asking]:
+    """Requests to repeat: the words that follow some words of the text, which stand there once, or the only page."""
+    if not layout.repeated:
+        return []
+    if len(writer.pages) == 1:
+        return [_Asking("Transcribe the page.", "", "\n".join(writer.pages[0].texts), REPEAT)]
+    starts = [0, *(place + 1 for place, letter in enumerate(writer.text) if letter in " \n")]
+    found = []
+    for first in rng.sample(range(1, len(starts) - _START - 1), min(layout.repeated, len(starts) - _START - 2)):
+        end = min(first + _START + _REPEATED, len(starts) - 1)
+        start = writer.text[starts[first] : starts[first + _START]].strip()
+        rest = writer.text[starts[first + _START] : starts[end]].strip()
+        if "\n" not in start and writer.text.count(start) == 1 and rest:
+            found.append(_Asking(f"Repeat the text. {start}", "", rest, REPEAT))
+    return found
 
 
 def _told(rng: Random, layout: Layout, links: int) -> list[int]:

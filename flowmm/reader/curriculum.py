@@ -23,6 +23,7 @@ TRACKS: dict[str, list[Level]] = {
     "tables": levels.table_levels(),
     "counts": levels.count_levels(),
     "lists": levels.list_levels(),
+    "repeats": levels.repeat_levels(),
     READING: levels.reading_levels(),
 }
 STAGES: dict[str, dict[str, float]] = {
@@ -32,7 +33,7 @@ STAGES: dict[str, dict[str, float]] = {
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
     "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "chains": 0.04, "badges": 0.08, "tables": 0.08},
     "wider": {"text": 0.08, READING: 0.14, "pages": 0.08, "mixed": 0.14, "papers": 0.04, "chains": 0.12}
-    | {"badges": 0.12, "tables": 0.2, "counts": 0.06, "lists": 0.02},
+    | {"badges": 0.12, "tables": 0.2, "counts": 0.06, "lists": 0.02, "repeats": 0.06},
 }
 
 
@@ -67,7 +68,7 @@ class Progress:
 
 def cost(layout: Layout) -> float:
     """About how many tokens a context of ``layout`` costs; a page costs more than its tokens."""
-    total = 22.0 * (layout.questions + layout.absent) + 45 * layout.links
+    total = 22.0 * (layout.questions + layout.absent) + 45 * layout.links + 60 * layout.repeated
     filler = 10 + 20 * layout.strange
     for segment in layout.segments:
         in_text = 14 * segment.facts + filler * segment.fillers

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from flowmm.reader.pages import PageStyle
 
-TEXT, IMAGE, ABSENT, LINKED, TABLE, COUNT, LIST = "text", "image", "absent", "linked", "table", "count", "list"
+TEXT, IMAGE, ABSENT, LINKED, TABLE = "text", "image", "absent", "linked", "table"
+COUNT, LIST, REPEAT = "count", "list", "repeat"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Layout:
     pictured: float = 0.0  # share of them on pages of lines; the others are in text
     count: bool = False  # ask how many facts there are
     listed: bool = False  # ask for all keys
+    repeated: int = 0  # requests to go on with a text from some words of it, and to transcribe the page, if it is one
     near: float = 0.0  # share of keys that nearly equal another one
     strange: float = 0.0  # share of filler sentences with words that are spelled
     longest: int = 10  # letters in a one-word key

@@ -42,7 +42,7 @@ def _page_level(rng: Random, pages: int, style: int) -> Layout:
     rows, columns = grid(rng, 9, 19, 250)
     segments = tuple(crowd(rng, rows) for _ in range(pages))
     questions = min(8, sum(segment.facts for segment in segments) // 2)
-    return varied(rng, Layout(segments, questions, 1, rows=rows, columns=columns, style=style_of(rng, style)))
+    return varied(rng, Layout(segments, questions, 2, rows=rows, columns=columns, style=style_of(rng, style)))
 
 
 def page_levels() -> list[Level]:
@@ -63,7 +63,7 @@ def _mixed_level(rng: Random, pages: int, texts: int, style: int) -> Layout:
     parts += [Segment(rng.randint(3, 10), rng.randint(2, 16)) for _ in range(texts)]
     segments = shuffled(rng, *parts)
     questions = min(8, sum(segment.facts for segment in segments) // 2)
-    return varied(rng, Layout(segments, questions, 1, rows=rows, columns=columns, style=style_of(rng, style)))
+    return varied(rng, Layout(segments, questions, 2, rows=rows, columns=columns, style=style_of(rng, style)))
 
 
 def mixed_levels() -> list[Level]:
@@ -86,7 +86,7 @@ def _lengthy(rng: Random) -> Layout:
     parts += [Segment(rng.randint(*facts), rng.randint(4, 40)) for _ in range(rng.randint(1, 4))]
     segments = shuffled(rng, *parts)
     questions = min(8, sum(segment.facts for segment in segments) // 2)
-    layout = Layout(segments, questions, 2, rows=rows, columns=columns, style=style_of(rng, 3), strange=0.3)
+    layout = Layout(segments, questions, 3, rows=rows, columns=columns, style=style_of(rng, 3), strange=0.3)
     return replace(varied(rng, layout), near=rng.choice((0.0, 0.2, 0.5)))
 
 
@@ -206,3 +206,19 @@ def list_levels() -> list[Level]:
         return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, listed=True, longest=7)
 
     return [lambda rng: draw(rng, 4), lambda rng: draw(rng, 8), lambda rng: draw(rng, 16)]
+
+
+def repeat_levels() -> list[Level]:
+    """What stands in a text from some words on, or on a page."""
+
+    def draw(rng: Random, most: int, style: int) -> Layout:
+        if rng.random() < 0.5:
+            segment = Segment(rng.randint(1, most), rng.randint(1, 2 * most))
+            return Layout((segment,), 0, repeated=4, strange=rng.choice((0.0, 0.3)))
+        lines = rng.randint(2, 2 + style)
+        facts = rng.randint(1, lines)
+        shown = page(facts, lines - facts)
+        layout = Layout((shown,), 0, repeated=1, rows=lines + rng.randint(2, 3), columns=rng.randint(10, 14))
+        return replace(layout, style=style_of(rng, style), longest=7, plain=rng.random() < 0.5)
+
+    return [lambda rng: draw(rng, 3, 1), lambda rng: draw(rng, 8, 2), lambda rng: draw(rng, 20, 3)]

@@ -44,13 +44,14 @@ class Page:
 
     ``pixels`` is ``[height, width, 3]``; ``labels`` is ``[rows, columns, LINES, SLOTS]`` indices into ``CHARACTERS``,
     0 where empty; ``cells[line][i]`` is the cell (row * columns + column) of the line's i-th character, or -1. In a
-    table, ``heads[line]`` are the cells of the header above it.
+    table, ``heads[line]`` are the cells of the header above it. ``texts`` are the lines of a page as they are shown.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     cells: tuple[tuple[int, ...], ...]
     heads: tuple[tuple[int, ...], ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 def fit(face: Face, size: int, text: str, width: float) -> str:
@@ -138,10 +139,10 @@ def draw_page(
     left = None if rng.random() < 0.5 else rng.randint(_MARGIN, 24)
     lines = []
     for (text, whole), baseline in zip(texts, _baselines(rng, style, len(texts), canvas_h, size), strict=True):
-        shown = text if whole else fit(face, size, text, room)
-        free = max(0, int(room - sum(sheet.advances(face, size, shown))))
+        fitting = text if whole else fit(face, size, text, room)
+        free = max(0, int(room - sum(sheet.advances(face, size, fitting))))
         x = _MARGIN + (rng.randint(0, free) if left is None else min(left, free))
-        lines.append(Line(shown, x, baseline))
+        lines.append(Line(fitting, x, baseline))
     gray = sheet.draw(face, size, lines, canvas_w, canvas_h)
     labels = np.zeros((rows, columns, LINES, SLOTS), np.uint8)
     cells = []
@@ -150,7 +151,8 @@ def draw_page(
         middle = (line.baseline - size * 0.35) * height / canvas_h
         cells.append(label(labels, line.text, xs, middle))
     image = Image.fromarray(coloured(rng, gray, style.tinted))
-    return Page(finished(rng, style, image, width, height), labels, tuple(cells))
+    shown = tuple(line.text for line in lines)
+    return Page(finished(rng, style, image, width, height), labels, tuple(cells), texts=shown)
 
 
 def finished(rng: Random, style: PageStyle, image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:

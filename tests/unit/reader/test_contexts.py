@@ -194,3 +194,25 @@ def test_two_cells_of_a_row_have_names_that_differ_in_the_column_only():
     keys, columns = ({tuple(row) for row in part} for part in (cells[:, :KEY_LETTERS], cells[:, KEY_LETTERS:]))
     assert (len(keys), len(columns), len({tuple(row) for row in cells})) == (2, 2, 4)
     assert tuple(key_letters("code")) not in columns
+
+
+def test_a_text_is_repeated_from_words_that_stand_in_it_once():
+    for seed in range(5):
+        context = draw_context(Random(seed), Layout((Segment(4, 6),), 0, repeated=4))
+        text = text_of(context, context.ids[: context.length])
+        whole = text_of(context, context.ids)
+        assert context.asked
+        for one in context.asked:
+            before = whole[: whole.index(f"<|im_end|>{one.answer}<|endoftext|>")]
+            start = before.rsplit("Repeat the text. ", 1)[1]
+            assert text.count(start) == 1
+            assert text.split(start)[1].lstrip().startswith(one.answer)
+
+
+def test_a_page_is_transcribed_as_it_is_shown():
+    layout = Layout((Segment(2, 1, page=True),), 0, repeated=1, rows=6, columns=12, style=PageStyle(fonts.standard()))
+    context = draw_context(Random(1), layout)
+    (asked,) = context.asked
+    assert len(asked.answer.split("\n")) == 3
+    for fact in context.facts:
+        assert f"{fact.key}: {fact.value}" in asked.answer or f"code of {fact.key} is {fact.value}" in asked.answer

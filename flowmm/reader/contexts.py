@@ -11,12 +11,13 @@ from random import Random
 
 from flowmm.reader import language
 from flowmm.reader.language import Fact, Link
-from flowmm.reader.layouts import ABSENT, COUNT, IMAGE, LINKED, LIST, REPEAT, TABLE, TEXT, Layout
+from flowmm.reader.layouts import ABSENT, COUNT, IMAGE, LINKED, LIST, REPEAT, TABLE, TEXT, TOLD, Layout
 from flowmm.reader.pages import Page
 from flowmm.reader.tokens import IMAGE_PAD, tokenizer
 from flowmm.reader.vocabulary import COLOURS
 from flowmm.reader.writer import Writer
 
+_TOLD_TOO = 0.2  # of the statements that lead on are asked about for what they say themselves
 _START, _REPEATED = 3, 12  # words that a repetition starts from, and that it has at most
 
 
@@ -108,12 +109,16 @@ def _questions(
     direct = [i for i, kind in enumerate(kinds) if kind != LINKED]
     chosen = rng.sample(direct, min(len(direct), layout.questions))
     asked = [
-        _Asking(facts[i].question, facts[i].key, facts[i].value, kinds[i], i, column=facts[i].column) for i in chosen
+        _Asking(language.worded(rng, facts[i]), facts[i].key, facts[i].value, kinds[i], i, column=facts[i].column)
+        for i in chosen
     ]
     asked += [
         _Asking(link.question, link.subject, facts[i].value, LINKED, i, number)
         for number, (link, i) in enumerate(links)
     ]
+    for link, _ in links:
+        if rng.random() < _TOLD_TOO:
+            asked.append(_Asking(f"What is {link.subject}?", link.subject, link.target, TOLD))
     for key in spare:
         kind, column = rng.choice(kinds), "code"
         if links and rng.random() < 0.5:
@@ -121,7 +126,7 @@ def _questions(
         else:
             if kind == TABLE:
                 column = rng.choice([fact.column for fact in facts if fact.column != "code"])
-            question = Fact(key, "", column).question
+            question = language.worded(rng, Fact(key, "", column))
         asked.append(_Asking(question, key, language.ABSENT, ABSENT, column=column))
     if layout.count and LINKED in kinds:
         numbers = Counter(fact.key for fact, kind in zip(facts, kinds, strict=True) if kind == LINKED)

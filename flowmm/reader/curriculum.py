@@ -8,11 +8,12 @@ from flowmm.reader.layouts import Layout
 from flowmm.reader.pieces import Level
 
 _MASTERED = 0.8  # running share of right answers that opens the next level
-_READ = 0.6  # the same for whole cells, where only the vision tower is trained
+_READ = 0.6  # the same for whole cells, where only the vision tower is trained, and for answers of many words
 _REVIEW = 0.2  # share of batches from earlier levels
 _MEMORY = 0.92  # of the running share
 
 READING = "reading"  # the vision tower alone
+_LONG = ("lists", "repeats")
 TRACKS: dict[str, list[Level]] = {
     "text": levels.text_levels(),
     "pages": levels.page_levels(),
@@ -33,7 +34,7 @@ STAGES: dict[str, dict[str, float]] = {
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
     "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "chains": 0.04, "badges": 0.08, "tables": 0.08},
     "wider": {"text": 0.08, READING: 0.14, "pages": 0.08, "mixed": 0.14, "papers": 0.04, "chains": 0.12}
-    | {"badges": 0.12, "tables": 0.2, "counts": 0.06, "lists": 0.02, "repeats": 0.06},
+    | {"badges": 0.12, "tables": 0.2, "counts": 0.06, "lists": 0.02, "repeats": 0.14},
 }
 
 
@@ -58,7 +59,7 @@ class Progress:
         if level != self.levels[track]:
             return False
         self.shares[track] = _MEMORY * self.shares[track] + (1 - _MEMORY) * share
-        mastered = self.shares[track] > (_READ if track == READING else _MASTERED)
+        mastered = self.shares[track] > (_READ if track in (READING, *_LONG) else _MASTERED)
         if not mastered or level + 1 == len(TRACKS[track]):
             return False
         self.levels[track] += 1

@@ -45,6 +45,13 @@ class Fact:
         return f"What is the {self.column} of {self.key}?"
 
 
+def worded(rng: Random, fact: Fact) -> str:
+    """The question about a fact, or about its key in general, as anybody asks who knows no more than a name."""
+    if fact.column != "code" or rng.random() < 0.75:
+        return fact.question
+    return rng.choice(("What is {}?", "What is {}?", "What about {}?", "{}?")).format(fact.key)
+
+
 @dataclass(frozen=True)
 class Link:
     """A statement in text that leads to a fact: who keeps a thing, which badge a person wears."""

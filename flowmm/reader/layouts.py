@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flowmm.reader.pages import PageStyle
 
 TEXT, IMAGE, ABSENT, LINKED, TABLE = "text", "image", "absent", "linked", "table"
-COUNT, LIST, REPEAT = "count", "list", "repeat"
+COUNT, LIST, REPEAT, TOLD = "count", "list", "repeat", "told"
 
 
 @dataclass(frozen=True)

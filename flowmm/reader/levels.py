@@ -211,14 +211,13 @@ def list_levels() -> list[Level]:
 def repeat_levels() -> list[Level]:
     """What stands in a text from some words on, or on a page."""
 
-    def draw(rng: Random, most: int, style: int) -> Layout:
-        if rng.random() < 0.5:
-            segment = Segment(rng.randint(1, most), rng.randint(1, 2 * most))
+    def draw(rng: Random, lines: int, style: int) -> Layout:
+        if rng.random() < 0.3:
+            segment = Segment(rng.randint(1, 2 * lines), rng.randint(1, 3 * lines))
             return Layout((segment,), 0, repeated=4, strange=rng.choice((0.0, 0.3)))
-        lines = rng.randint(2, 2 + style)
-        facts = rng.randint(1, lines)
-        shown = page(facts, lines - facts)
-        layout = Layout((shown,), 0, repeated=1, rows=lines + rng.randint(2, 3), columns=rng.randint(10, 14))
+        number = rng.randint(max(1, lines // 2), lines)
+        facts = rng.randint(1, number)
+        layout = Layout((page(facts, number - facts),), 0, repeated=1, rows=number + 2, columns=rng.randint(10, 13))
         return replace(layout, style=style_of(rng, style), longest=7, plain=rng.random() < 0.5)
 
-    return [lambda rng: draw(rng, 3, 1), lambda rng: draw(rng, 8, 2), lambda rng: draw(rng, 20, 3)]
+    return [lambda rng: draw(rng, 2, 1), lambda rng: draw(rng, 4, 2), lambda rng: draw(rng, 7, 3)]

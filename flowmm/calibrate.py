@@ -1,4 +1,4 @@
-"""Measure a model on documents and write its profile: flow, theta, head budgets, precisions, and their origin."""
+"""Measure a model on documents and write its profile: flow, theta, heads, precisions, and their origin."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from flowmm.calibration import (
     flows_over,
     head_budget_of,
     head_budget_rule,
+    head_weight_of,
+    head_weight_rule,
     mean_errors,
     precision_rule,
     precisions_of,
@@ -39,6 +41,9 @@ _READ = ReadOptions()
 _MODEL = ModelOptions()
 
 
+_Asked = tuple[Sequence[Part], Sequence[str]]  # a context and questions
+
+
 @dataclass(frozen=True)
 class _Measured:
     """What one document gave."""
@@ -61,12 +66,13 @@ def calibrate_model(
     method: str = METHOD,
     keep: float | None = None,
     gate: bool = False,
+    suite: str | Path | None = None,
     chunk_tokens: int = 2048,
     force: bool = False,
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> ModelProfile:
-    """Write a profile whose theta, head budgets and precisions were measured on documents, each a context of its own.
+    """Write a profile whose theta, heads and precisions were measured on documents, each a context of its own.
 
     Args:
         paths: the documents.
@@ -77,6 +83,7 @@ def calibrate_model(
         method: whose budgets are measured; one that lets heads keep different numbers of slots.
         keep: share of the slots that it keeps; None is ``compress.DEFAULT_KEEP``.
         gate: also train a gate (Fast KVzip), which reads each document twice more, and write it beside the profile.
+        suite: folder of contexts with questions like those to come (docs/suites.md). Heads are weighed by these too.
         chunk_tokens: tokens per forward pass.
         force: overwrite.
         progress: called with phase, done and total.
@@ -94,15 +101,18 @@ def calibrate_model(
     plan = Plan.early(name, CompressOptions(enabled=False, profile=profile, keep=keep))
     budgets_of = load_method(method)
     documents = _read_each(paths, plan.reading(read), tell)
+    asked = _asked(documents, suite, plan.reading(read))
     loaded = _load(model, budgets_of, notice)
     plan = plan.completed(loaded.family.name)
     chooser = _chooser(plan.known_method, budgets_of)
+    weights = _head_weights(asked, loaded, chunk_tokens, tell)
+    weighed = plan.known_profile.model_copy(update={"head_weight": weights})
     measured = []
     for done, (path, parts) in enumerate(zip(paths, documents, strict=True)):
         tell("document", done, len(documents))
         try:
             once = None if done else notice
-            one = _measure(parts, loaded, budgets_of, chooser, plan.known_profile, keep, chunk_tokens, tell, once)
+            one = _measure(parts, loaded, budgets_of, chooser, weighed, keep, chunk_tokens, tell, once)
         except UsageError as error:
             raise UsageError(f"{path}: {error.what}", error.hint) from None
         measured.append(one)
@@ -111,6 +121,9 @@ def calibrate_model(
     if keys.pop("gate", None) is not None and notice is not None and not gate:
         notice(f"the gate of profile {plan.known_profile.name} is not taken over; --gate trains one")
     keys |= _keys(measured, loaded, budgets_of, chooser, keep)
+    if weights is not None:
+        keys["head_weight"] = weights
+        keys["calibrated"]["head_weight"] = head_weight_rule(len(asked) - len(documents))
     if gate:
         _train_gate(keys, output, documents, loaded, chunk_tokens, force, tell)
     _write(output, keys, plan.known_profile.name)
@@ -144,6 +157,36 @@ def _read_each(paths: Sequence[str], read: ReadOptions, tell: Progress) -> list[
         documents.append(read_documents([path], read))
     tell("read", len(paths), len(paths))
     return documents
+
+
+def _asked(documents: Sequence[Sequence[Part]], suite: str | Path | None, read: ReadOptions) -> list[_Asked]:
+    """The documents, with questions about names in them, and the contexts of a suite with its questions."""
+    from flowmm.bench.suite import read_suite
+    from flowmm.head_weights import questions_about
+
+    found: list[_Asked] = [(parts, questions_about(parts)) for parts in documents]
+    if suite is None:
+        return found
+    known = read_suite(Path(suite))
+    for context in known.contexts:
+        parts = known.load_parts(context, max_pixels=read.max_pixels)
+        found.append(([part for some in parts for part in some], tuple(one.question for one in context.questions)))
+    return found
+
+
+def _head_weights(
+    asked: Sequence[_Asked], loaded: LoadedModel, chunk_tokens: int, tell: Progress
+) -> list[list[float]] | None:
+    """Weights of the heads by what the answers to each context's questions lose; None without a question."""
+    from flowmm.contexts import full_cache, read_prompt
+    from flowmm.head_weights import head_losses
+
+    losses, plain = [], load_method("full")
+    for parts, questions in asked:
+        if questions:
+            cache = full_cache(read_prompt(parts, loaded), loaded, plain, chunk_tokens=chunk_tokens, progress=tell)
+            losses.append(head_losses(cache, questions, loaded, lambda done, total: tell("heads", done, total)))
+    return head_weight_of(losses) if losses else None
 
 
 def _load(model: ModelOptions, method: Method, notice: Notice | None) -> LoadedModel:
@@ -189,7 +232,9 @@ def _measure(
     gate = gate_of(profile, loaded, method)
     caches = full_caches(prompt, loaded, observes, gate=gate, chunk_tokens=chunk_tokens, progress=tell)
     cache = caches[method.name]
-    equal = profile.model_copy(update={"layer_budget": None, "head_budget": None})  # what is measured starts afresh
+    equal = profile.model_copy(
+        update={"layer_budget": None, "head_budget": None, "head_weight": None}
+    )  # what is measured starts afresh
     small = compress(
         cache, method, profile=equal, keep=keep, progress=lambda done, total: tell("compress", done, total)
     )

@@ -9,6 +9,7 @@ from math import ceil, log, sqrt
 from statistics import fmean, median, pstdev
 
 _FIGURES = 6  # decimals of a flow or theta in the file
+_LEAST_LOSS = 1e-3  # of the largest; smaller ones are as small as that
 
 NO_FLOW = "not measured: no document has both images and text"
 GAP = "the middle of the widest gap between the layers' mean flows, a quarter of the layers or more on either side"
@@ -95,6 +96,34 @@ def precision_rule(method: str) -> str:
         f"each share of a document's bytes was filled with the slots that method {method} keeps, in each precision, "
         "and its text told again behind them; the least divergence of the next tokens from the full cache's, over that "
         "without the context, averaged over the documents, decides"
+    )
+
+
+def head_weight_of(documents: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
+    """What a slot of each head is worth beside one of another head that gets as much attention.
+
+    The root of what is lost without the head, which parts heads less than the loss itself: how little a head that
+    hardly matters loses is mostly noise, and what comes of two heads is in neither's loss alone.
+
+    Args:
+        documents: of each document, per layer and KV head, what answers lose when the head forgets the context.
+
+    Returns:
+        Per layer, a weight for each KV head, above 0; the largest is 1.
+    """
+    losses = [[fmean(head) for head in zip(*layers, strict=True)] for layers in zip(*documents, strict=True)]
+    most = max(max(layer) for layer in losses)
+    if most <= 0:
+        return [[1.0] * len(layer) for layer in losses]
+    return [[float(f"{sqrt(max(loss / most, _LEAST_LOSS)):.4g}") for loss in layer] for layer in losses]
+
+
+def head_weight_rule(contexts: int) -> str:
+    """How head weights were measured, for the file."""
+    asked = f" and to the questions of {contexts} contexts of a suite" if contexts else ""
+    return (
+        "the divergence of the full cache's own answers to questions about names and numbers of each document"
+        f"{asked} when one head forgets the context, its mean over the largest of any head, the root of that"
     )
 
 

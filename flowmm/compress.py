@@ -79,8 +79,8 @@ def compress(
     _check_evidence(cache, method, rules.needs)
     counts = _counts(cache, profile, rules, share)
     strategies = _strategies(cache, profile, rules)
-    by_head = _head_counts(cache, profile, share)
-    rankings, to_choose_from = tee(_rankings(cache, rules, counts, by_head, seed))
+    by_head, weights = _head_counts(cache, profile, share), _head_weights(cache, profile)
+    rankings, to_choose_from = tee(_rankings(cache, rules, counts, by_head, weights, seed))
     layers, records = [], []
     for index, (ranking, kept) in enumerate(zip(rankings, rules.budget(to_choose_from), strict=True)):
         layer = cache.layers[index]
@@ -190,10 +190,23 @@ def _head_counts(cache: ContextCache, profile: ModelProfile, share: float) -> Se
     wanted = profile.head_budget
     if wanted is None:
         return [None] * len(cache.layers)
-    _check_length(profile, "head_budget", len(wanted), len(cache.layers))
-    for index, (heads, layer) in enumerate(zip(wanted, cache.layers, strict=True)):
-        _check_length(profile, f"head_budget of layer {index}", len(heads), len(layer.lengths), "heads")
+    _check_heads(profile, "head_budget", wanted, cache)
     return count_by_head(cache.layers, wanted, slots_to_keep(cache.num_tokens, share))
+
+
+def _head_weights(cache: ContextCache, profile: ModelProfile) -> Sequence[Tensor | None]:
+    """Per layer ``[H_kv]``, the profile's head weights; None without any."""
+    wanted = profile.head_weight
+    if wanted is None:
+        return [None] * len(cache.layers)
+    _check_heads(profile, "head_weight", wanted, cache)
+    return [torch.tensor(weights) for weights in wanted]
+
+
+def _check_heads(profile: ModelProfile, key: str, wanted: Sequence[Sequence[float]], cache: ContextCache) -> None:
+    _check_length(profile, key, len(wanted), len(cache.layers))
+    for index, (heads, layer) in enumerate(zip(wanted, cache.layers, strict=True)):
+        _check_length(profile, f"{key} of layer {index}", len(heads), len(layer.lengths), "heads")
 
 
 def _check_length(profile: ModelProfile, key: str, found: int, expected: int, things: str = "layers") -> None:
@@ -230,14 +243,20 @@ def _strategies(cache: ContextCache, profile: ModelProfile, rules: Rules) -> lis
 
 
 def _rankings(
-    cache: ContextCache, rules: Rules, counts: Iterable[int], by_head: Iterable[Tensor | None], seed: int
+    cache: ContextCache,
+    rules: Rules,
+    counts: Iterable[int],
+    by_head: Iterable[Tensor | None],
+    weights: Iterable[Tensor | None],
+    seed: int,
 ) -> Iterator[Ranking]:
     evidence: Iterable[Evidence | None] = cache.evidence or [None] * len(cache.layers)
     found = _scores(cache, rules.score, seed)
-    for layer, seen, count, head_counts, scores in zip(cache.layers, evidence, counts, by_head, found, strict=True):
+    layers = zip(cache.layers, evidence, counts, by_head, weights, found, strict=True)
+    for layer, seen, count, head_counts, head_weights, scores in layers:
         if layer.window is not None:
             scores = scores.masked_fill(layer.position <= cache.num_tokens - layer.window, OUT_OF_SIGHT)
-        yield Ranking(scores, layer, count, seen, head_counts)
+        yield Ranking(scores, layer, count, seen, head_counts, head_weights)
 
 
 def _scores(cache: ContextCache, score: Score, seed: int) -> Iterator[Tensor]:

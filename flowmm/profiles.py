@@ -87,6 +87,7 @@ class Calibration(FileModel):
     flow_spread: list[float]  # standard deviation over them
     theta: str  # the rule that theta was chosen by
     head_budget: str  # the rule that head budgets were measured by
+    head_weight: str | None = None  # the rule that head weights were measured by; None: they were not
     precision: PrecisionReport | None = None
     gate: GateReport | None = None
 
@@ -113,6 +114,7 @@ class ModelProfile(FileModel):
     flow_without_sinks: bool  # which rho is compared with theta
     layer_budget: list[Annotated[float, Field(gt=0)]] | None = None  # multipliers, scaled to a mean of 1
     head_budget: list[list[Annotated[float, Field(gt=0)]]] | None = None  # of each KV head of each layer, likewise
+    head_weight: list[list[Annotated[float, Field(gt=0, le=1)]]] | None = None  # of each KV head, for one threshold
     max_pixels: Annotated[int, Field(gt=0)] | None = None  # of an image, before it is scaled down
     precision: dict[Precision, Share] = Field(default_factory=dict)  # up to which share of the bytes
     gate: Annotated[str, Field(pattern=r"^[^/\\]+\.safetensors$")] | None = None  # a file beside the profile

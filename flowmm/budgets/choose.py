@@ -30,6 +30,7 @@ class Ranking:
     count: int  # slots to keep per head, protected ones included; a rule may shift them between heads and layers
     evidence: Evidence | None = None  # there when the rule's ``needs`` name something
     head_counts: Tensor | None = None  # [H_kv] int64: ``count`` by the profile's head budget, when it has one
+    head_weights: Tensor | None = None  # [H_kv] float32 of the profile, when it has them
 
     @property
     def living(self) -> Tensor:

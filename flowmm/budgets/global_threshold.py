@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowmm.budgets.alive import alive
-from flowmm.budgets.choose import Ranking, choose
+from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, choose
 from flowmm.context import Modality
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,6 +29,8 @@ class GlobalThreshold:
             which is ``count`` times their share of the head's free slots.
         alive: this share of the tokens, the highest by their best score in any layer and head, keeps that slot
             (against eviction from every head: Physics of KV compression, arXiv 2603.01426).
+        head_weight: scores count times the profile's ``head_weight``, if it has one: attention in a head that answers
+            hardly need is worth less. The scores must not be negative.
         head_budget: the floor is a share of what the profile's ``head_budget`` gives each head, if it has one.
     """
 
@@ -37,11 +39,12 @@ class GlobalThreshold:
     floor: Share = 0.0
     modality_floor: Share = 0.0
     alive: Share = 0.0
+    head_weight: bool = False
     head_budget: bool = False
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """``[H_kv, S]`` bool per layer; all together exactly as many slots as a uniform budget keeps."""
-        layers = list(rankings)
+        layers = [self._weighted(ranking) for ranking in rankings]
         guards = alive(layers, self.alive)
         tiers = [self._tier(ranking, guard).flatten() for ranking, guard in zip(layers, guards, strict=True)]
         scores = torch.cat([ranking.scores.flatten() for ranking in layers])
@@ -49,6 +52,13 @@ class GlobalThreshold:
         kept = choose(scores[None], torch.cat(tiers)[None], total)[0]
         for ranking, mine in zip(layers, torch.split(kept, [len(tier) for tier in tiers]), strict=True):
             yield mine.view_as(ranking.scores)
+
+    def _weighted(self, ranking: Ranking) -> Ranking:
+        if not self.head_weight or ranking.head_weights is None:
+            return ranking
+        weights = ranking.head_weights.to(ranking.scores.device)[:, None]
+        scores = torch.where(ranking.scores > OUT_OF_SIGHT, ranking.scores * weights, ranking.scores)
+        return replace(ranking, scores=scores)
 
     def _tier(self, ranking: Ranking, guarded: Tensor) -> Tensor:
         """``[H_kv, S]``: 2 for protected slots, 1 for guarded ones, 0 for others, -1 for padding."""

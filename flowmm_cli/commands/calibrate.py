@@ -41,6 +41,14 @@ Gate = Annotated[
         "--gate", help="Also train a gate, which the method fast-kvzip needs; it is written beside the profile."
     ),
 ]
+Suite = Annotated[
+    Path | None,
+    typer.Option(
+        "--suite",
+        metavar="DIR",
+        help="Contexts with questions like those to come (docs/suites.md): heads are weighed by their answers too.",
+    ),
+]
 
 
 def calibrate(
@@ -50,6 +58,7 @@ def calibrate(
     method: Method = "leverage",
     keep: Keep = None,
     gate: Gate = False,
+    suite: Suite = None,
     pdf: p.Pdf = "auto",
     pages: p.Pages = None,
     password: p.Password = None,
@@ -70,9 +79,10 @@ def calibrate(
 ) -> None:
     """Measure a model on documents, write its profile.
 
-    Measured are the flow of each layer, the theta that parts the layers, each head's share of a budget, and which
-    precision loses least at how few bytes. No questions are needed. With --gate, each document is read twice more, and
-    half a minute or more goes into training.
+    Measured are the flow of each layer, the theta that parts the layers, each head's share of a budget, how much
+    answers need each head, and which precision loses least at how few bytes. No questions are needed; those of a
+    --suite help where answers take several steps. With --gate, each document is read twice more, and half a minute or
+    more goes into training.
     """
     from flowmm import ReadOptions, calibrate_model
 
@@ -87,6 +97,7 @@ def calibrate(
             method=method,
             keep=None if keep is None else o.parse_share(keep),
             gate=gate,
+            suite=suite,
             chunk_tokens=chunk_tokens,
             force=force,
             progress=progress,
@@ -106,11 +117,12 @@ def _lines(path: Path, made: "ModelProfile") -> Iterator[str]:
         return
     measured = zip(found.flow_mean, found.flow_spread, strict=True)
     flows: list[tuple[float, float] | None] = [*measured] or [None] * len(budgets)
+    weights = made.head_weight or [[]] * len(budgets)
     rows = [
-        (str(index), *_flow_cells(flow, made.theta), " ".join(f"{budget:.2f}" for budget in heads))
-        for index, (flow, heads) in enumerate(zip(flows, budgets, strict=True))
+        (str(index), *_flow_cells(flow, made.theta), _listed(heads), _listed(worth))
+        for index, (flow, heads, worth) in enumerate(zip(flows, budgets, weights, strict=True))
     ]
-    names = ("layer", "flow", "", "+-", "side of theta", "budget of each head, 1 is an equal share")
+    names = ("layer", "flow", "", "+-", "side of theta", "budget of each head, 1 is an equal share", "weight of each")
     yield from output.table_lines(names, rows, right=(0, 1, 3))
     yield from _precision_lines(made)
     yield from _gate_lines(made)
@@ -118,6 +130,10 @@ def _lines(path: Path, made: "ModelProfile") -> Iterator[str]:
     yield ""
     yield f"theta {made.theta:g}: {found.theta}"
     yield f"{path}: measured on {found.tokens} tokens of {documents}; use it with -p {path}"
+
+
+def _listed(heads: list[float]) -> str:
+    return " ".join(f"{number:.2f}" for number in heads)
 
 
 def _precision_lines(made: "ModelProfile") -> Iterator[str]:

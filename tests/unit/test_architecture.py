@@ -29,6 +29,7 @@ LEVELS = {
         "distil",
         "doctor",
         "filling",
+        "head_weights",
         "held_out",
         "lessons",
         "asking",

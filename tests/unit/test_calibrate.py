@@ -1,5 +1,6 @@
 """The job: documents to profile, on a tiny random model of text (the reader's is in tests/e2e)."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ def test_without_images_head_budgets_are_measured_and_theta_stays(
     assert sum(flat) / len(flat) == pytest.approx(1, abs=1e-3)
     assert len(set(flat)) > 1
 
+    assert made.head_weight is not None
+    assert max(weight for heads in made.head_weight for weight in heads) == 1
+    assert "suite" not in str(made.calibrated.head_weight)
+
     found = made.calibrated.precision
     assert found is not None
     assert list(found.errors) == ["rot2", "rot3", "int3", "int4", "int8", "bf16"]
@@ -46,6 +51,19 @@ def test_without_images_head_budgets_are_measured_and_theta_stays(
     options = CompressOptions(profile=str(tmp_path / "my.yaml"), method="attention-matching", keep=0.3)
     header = prefill_file([notes], tmp_path / "ctx.kv", model=model, compression=options)
     assert header.keep == pytest.approx(0.3, abs=0.01)
+
+
+def test_questions_of_a_suite_weigh_heads_too(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    line = {"id": "a", "parts": [{"text": "Lufe: 3921."}], "questions": []}
+    asked = {"id": "a-0", "question": "What is the code of Lufe?", "answers": ["3921"], "kind": "text"}
+    (tmp_path / "suite.jsonl").write_text(json.dumps(line | {"questions": [asked]}))
+    made = calibrate_model([notes], tmp_path / "my.yaml", model=model, suite=tmp_path)
+    assert made.calibrated is not None
+    assert "the questions of 1 contexts of a suite" in str(made.calibrated.head_weight)
+    plain = calibrate_model([notes], tmp_path / "plain.yaml", model=model)
+    assert plain.head_weight != made.head_weight
+    with pytest.raises(InputError):
+        calibrate_model([notes], tmp_path / "none.yaml", model=model, suite=tmp_path / "missing")
 
 
 def test_a_profile_can_be_measured_again_on_top_of_itself(model: ModelOptions, notes: str, tmp_path: Path) -> None:

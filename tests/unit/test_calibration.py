@@ -11,6 +11,7 @@ from flowmm.calibration import (
     Theta,
     flows_over,
     head_budget_of,
+    head_weight_of,
     mean_errors,
     precisions_of,
     theta_of,
@@ -95,3 +96,13 @@ def test_errors_are_averaged_over_documents_at_the_shares_that_all_have():
     found = mean_errors([one, other])
     assert (found.shares, found.by_name["int4"]) == ((0.2,), (pytest.approx(0.3),))
     assert found.by_name["bf16"] == (pytest.approx(0.625),)
+
+
+def test_a_heads_weight_is_the_root_of_its_mean_loss_over_the_largest():
+    # Means 4, 1 and 0.04 of two documents: 1, the root of 1/4, the root of 1/100.
+    assert head_weight_of([[[3.0, 1.0], [0.08]], [[5.0, 1.0], [0.0]]]) == [[1.0, 0.5], [0.1]]
+
+
+def test_a_head_without_any_loss_still_has_a_weight():
+    assert head_weight_of([[[2.0, 0.0]]]) == [[1.0, 0.03162]]
+    assert head_weight_of([[[0.0, 0.0]]]) == [[1.0, 1.0]]

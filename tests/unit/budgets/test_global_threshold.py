@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from flowmm.budgets.choose import OUT_OF_SIGHT
 from flowmm.budgets.global_threshold import GlobalThreshold
 from tests.unit.budgets.test_budgets import ranking, slots
 from tests.unit.plain_layers import T, V
@@ -77,3 +78,16 @@ def test_the_floor_may_follow_the_heads_of_the_profile():
     assert kept(one, floor=0.5, head_budget=True) == [[[2, 3], [2, 3]]]
     assert kept(one, floor=0.5) == [[[3], [1, 2, 3]]]
     assert kept(ranking(LOW + HIGH, 2), floor=0.5, head_budget=True) == [[[3], [1, 2, 3]]]
+
+
+def test_what_a_score_counts_may_follow_the_heads_of_the_profile():
+    # 0.4 and 0.3 of the first head against 0.08 to 0.05 of the second.
+    one = replace(ranking(LOW + HIGH, 1), head_weights=torch.tensor([1.0, 0.01]))
+    assert kept(one, head_weight=True) == [[[2, 3], []]]
+    assert kept(one) == [[[], [2, 3]]]
+    assert kept(ranking(LOW + HIGH, 1), head_weight=True) == [[[], [2, 3]]]
+
+
+def test_slots_out_of_sight_stay_last_whatever_their_heads_weight():
+    one = replace(ranking([[OUT_OF_SIGHT, 1.0], [0.5, 0.4]], 1), head_weights=torch.tensor([0.01, 0.01]))
+    assert kept(one, head_weight=True) == [[[1], [0]]]

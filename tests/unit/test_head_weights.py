@@ -1,0 +1,66 @@
+"""What answers lose when one head forgets the context, on a tiny model, and what head weights do to a budget."""
+
+import pytest
+
+from flowmm.compress import compress
+from flowmm.contexts import read_context
+from flowmm.errors import UsageError
+from flowmm.head_weights import head_losses, questions_about
+from flowmm.hf.loading import load_model
+from flowmm.profiles import load_method, load_profile
+from flowmm.records import Part, Source
+from tests.unit.plain_layers import random_context
+
+NOTES = Part("text", "Invoice 3921 for Lufe amounts to 480.20 euros. " * 3, Source("notes.txt", "0" * 64, "text"))
+PLAIN = load_profile()
+
+
+def test_a_loss_for_every_head_and_none_for_a_head_whose_values_are_nothing(model):
+    loaded = load_model(model.name)
+    full = read_context([NOTES], loaded, load_method("full"))
+    full.layers[1].values[0] = 0
+    seen = []
+    losses = head_losses(full, questions_about([NOTES]), loaded, lambda done, total: seen.append((done, total)))
+    heads = full.layers[0].keys.shape[0]
+    assert [len(layer) for layer in losses] == [heads] * len(full.layers)
+    assert seen[-1] == (heads * len(full.layers),) * 2
+    # What attends to nothing there attends to the slots that stay: all of them have the value 0, the questions' own
+    # slots get more of it.
+    others = [loss for index, layer in enumerate(losses) for head, loss in enumerate(layer) if (index, head) != (1, 0)]
+    assert min(others) > 0
+    assert full.layers[1].lengths.tolist() == [full.num_tokens] * heads  # it is as it was
+
+
+def test_questions_are_about_names_and_numbers():
+    assert questions_about([NOTES]) == ("What is Invoice?", "What is 3921?", "What is Lufe?", "What is 480.20?")
+    assert questions_about([]) == ()
+
+
+def lengths(weights, method="flowmm-fast", **options):
+    context, profile = random_context(), PLAIN.model_copy(update={"head_weight": weights})
+    return [one.lengths.tolist() for one in compress(context, load_method(method), profile=profile, **options).layers]
+
+
+def test_a_head_that_counts_keeps_more_and_the_total_stays():
+    even, one = lengths([[1.0, 1.0]] * 3, keep=0.3), lengths([[0.01, 1.0]] + [[0.01, 0.01]] * 2, keep=0.3)
+    assert even == lengths(None, keep=0.3)
+    assert sum(map(sum, even)) == sum(map(sum, one))
+    assert one[0][1] > even[0][1]
+    assert one[0][1] > max(one[0][0], *one[1], *one[2])
+
+
+def test_methods_of_papers_do_not_look_at_the_weights():
+    weights = [[0.01, 1.0]] * 3
+    assert lengths(weights, "leverage", keep=0.3) == lengths(None, "leverage", keep=0.3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([[1.0, 1.0]], "head_weight lists 1 layers, but the model has 3"),
+        ([[1.0, 1.0], [1.0], [1.0, 1.0]], "head_weight of layer 1 lists 1 heads, but the model has 2"),
+    ],
+)
+def test_weights_for_another_model_are_refused(weights, message):
+    with pytest.raises(UsageError, match=message):
+        lengths(weights, keep=0.3)

@@ -25,10 +25,12 @@ class Probes(FileModel):
 
     requests: list[str] = Field(default_factory=list)  # what it writes: a transcription, a summary, key facts as JSON
     list_items: list[str] = Field(default_factory=list)  # requests whose answers are lists
+    each_image: list[str] = Field(default_factory=list)  # requests put to each image alone; names in the answers count
+    longest_image: Annotated[int, Field(ge=1)] = 128  # tokens of such an answer
     about_item: list[str] = Field(default_factory=list)  # questions asked about each item, {item}
     most_items: Annotated[int, Field(ge=0)] = 128  # of those listed
     things: list[str] = Field(default_factory=list)  # further items, whether the context has them or not
-    words: Annotated[int, Field(ge=0)] = 0  # further items: at most so many names and numbers of the context's text
+    words: Annotated[int, Field(ge=0)] = 0  # further items: at most so many names and numbers of text and images
     longest: Annotated[int, Field(ge=1)] = 512  # tokens of an answer to a request
     longest_about: Annotated[int, Field(ge=0)] = 48  # tokens of an answer about an item; 0: fed without an answer
     queries: Annotated[int, Field(ge=0, le=65536)] = 0  # reference queries to keep of it

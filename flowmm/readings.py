@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from flowmm.hf.layers import output_weight, shown_to
 from flowmm.hf.loading import LoadedModel
 from flowmm.observe.gate import Gate, Gating
 from flowmm.observe.probes import replayed, study
-from flowmm.observe.reconstruct import Seen, reconstruct
+from flowmm.observe.reconstruct import Seen, reconstruct, restricted
 from flowmm.observe.tail import Recorder, drawn_evenly
 from flowmm.observing import Observe, Probes, Reconstruct, covers, fewest, joined
 from flowmm.plan import Progress
@@ -132,12 +132,26 @@ class _Reading:
         told = partial(self.progress, "probes")
         words = self.prompt.token_ids[self.prompt.modality == Modality.TEXT]
         text = str(self.loaded.tokenizer.decode(words)) if settings.words else ""
-        answers = study(self._ask, settings, text, told)
+        seen_alone = [] if not settings.each_image else list(self._ask_each_image(settings, told))
+        text = "\n".join([text, *(answer.text for answer in seen_alone)])
+        answers = seen_alone + study(self._ask, settings, text, told)
         seen = replayed(self.cache, answers, self.loaded, settings, seed=self.seed, progress=told)
         return _Pass("probes", settings, seen, perf_counter() - began)
 
     def _ask(self, questions: Sequence[str], longest: int) -> list[Answer]:
         return list(answer_all(self.cache, questions, self.loaded, Generation(max_new_tokens=longest)))
+
+    def _ask_each_image(self, settings: Probes, told: Callable[[int, int], None]) -> Iterator[Answer]:
+        """Answers about each image as if it were the whole context: a page is read out more surely by itself."""
+        visual, places = self.prompt.modality == Modality.VISUAL, torch.arange(len(self.prompt.modality))
+        spans = [(span.start, span.end) for span in self.prompt.spans if bool(visual[span.start : span.end].any())]
+        template = self.prompt.modality == Modality.TEMPLATE
+        for done, (start, end) in enumerate(spans):
+            told(done, len(spans))
+            mine = template | (visual & (places >= start) & (places < end))
+            alone = restricted(self.cache, mine.nonzero()[:, 0])
+            generation = Generation(max_new_tokens=settings.longest_image)
+            yield from answer_all(alone, settings.each_image, self.loaded, generation)
 
 
 def _cache(prompt: Prompt, loaded: LoadedModel, full: FullRead, recorder: Recorder) -> ContextCache:

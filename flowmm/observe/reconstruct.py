@@ -65,7 +65,7 @@ def reconstruct(
         here = template.clone()
         here[start:end] = True
         slots = here.nonzero()[:, 0]
-        part = replace(cache, layers=tuple(_restricted(layer, slots) for layer in cache.layers), evidence=None)
+        part = restricted(cache, slots)
         share = round(settings.queries * (end - start) / (last - first))
         draw = drawn_evenly(end - start, share, seed + start) + len(request)
         watcher = Replay(part.layers, relative=settings.relative, draw=draw)
@@ -95,9 +95,13 @@ def _chunks(
         yield start, min(last, start + settings.chunk), question_ids(request, loaded)
 
 
-def _restricted(layer: LayerCache, slots: Tensor) -> LayerCache:
-    """A full layer with the tokens ``slots`` ``[s]`` alone."""
-    index = slots.to(layer.keys.device)
+def restricted(cache: ContextCache, tokens: Tensor) -> ContextCache:
+    """A full cache with the tokens ``[s]`` alone, at their places; without evidence."""
+    return replace(cache, layers=tuple(_part(layer, tokens) for layer in cache.layers), evidence=None)
+
+
+def _part(layer: LayerCache, tokens: Tensor) -> LayerCache:
+    index = tokens.to(layer.keys.device)
     return replace(
         layer,
         keys=layer.keys[:, index],

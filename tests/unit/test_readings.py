@@ -5,10 +5,12 @@ import torch
 
 from flowmm import readings
 from flowmm.bench.filler import filler
+from flowmm.context import Modality
 from flowmm.errors import UsageError
 from flowmm.hf.prompt import context_prompt
 from flowmm.hf.shapes import load_shape
 from flowmm.observing import Observe, Probes, Reconstruct, fewest
+from flowmm.records import Answer
 
 ALL = {
     "snapkv": Observe(tail=8, sample=6),
@@ -82,3 +84,26 @@ def test_different_draws_of_queries_are_different_passes():
 def test_a_gate_that_is_not_there_is_said_by_the_name_of_the_method(tiny, prompt):
     with pytest.raises(UsageError, match="method fast looks through a gate"):
         readings.full_caches(prompt, tiny, {"fast": Observe(gate=True)})
+
+
+def test_each_image_is_asked_about_as_if_it_were_the_whole_context(tiny, monkeypatch):
+    asked, prompt = [], context_prompt([*filler(tiny, 300), *filler(tiny, 300)], tiny)
+
+    def answering(cache, questions, loaded, settings):
+        asked.append((list(questions), cache.layers[0].position[0].tolist(), settings.max_new_tokens))
+        text = f"Lufe{len(asked)}"
+        return [Answer(question, text, (1, 2), "stop", 0, 0) for question in questions]
+
+    monkeypatch.setattr(readings, "answer_all", answering)
+    probes = Probes(each_image=["Transcribe the page."], longest_image=7, words=20, about_item=["What is {item}?"])
+    readings.full_caches(prompt, tiny, {"": Observe(tail=0, probes=probes)})
+    images = [span for span in prompt.spans if bool((prompt.modality[span.start : span.end] == Modality.VISUAL).any())]
+    assert len(images) == 2
+    for span, (questions, places, longest) in zip(images, asked, strict=False):
+        assert (questions, longest) == (["Transcribe the page."], 7)
+        others = [place for place in places if prompt.modality[place] != Modality.TEMPLATE]
+        assert others == [place for place in range(span.start, span.end) if prompt.modality[place] == Modality.VISUAL]
+        assert len(places) > len(others)  # the template frames it
+    about, places, _ = asked[len(images)]
+    assert {"What is Lufe1?", f"What is Lufe{len(images)}?"} <= set(about)
+    assert len(places) == len(prompt.modality)

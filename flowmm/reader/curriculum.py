@@ -13,7 +13,7 @@ _REVIEW = 0.2  # share of batches from earlier levels
 _MEMORY = 0.92  # of the running share
 
 READING = "reading"  # the vision tower alone
-_LONG = ("lists", "repeats")
+_LONG = ("lists",)
 TRACKS: dict[str, list[Level]] = {
     "text": levels.text_levels(),
     "pages": levels.page_levels(),

@@ -209,15 +209,16 @@ def list_levels() -> list[Level]:
 
 
 def repeat_levels() -> list[Level]:
-    """What stands in a text from some words on, or on a page."""
+    """What stands in a text from some words on, or on a page. Long and short at once: every token of it teaches."""
 
-    def draw(rng: Random, lines: int, style: int) -> Layout:
-        if rng.random() < 0.3:
+    def draw(rng: Random) -> Layout:
+        lines, style = rng.choice((2, 4, 8)), rng.randint(1, 3)
+        if rng.random() < 0.25:
             segment = Segment(rng.randint(1, 2 * lines), rng.randint(1, 3 * lines))
             return Layout((segment,), 0, repeated=4, strange=rng.choice((0.0, 0.3)))
         number = rng.randint(max(1, lines // 2), lines)
-        facts = rng.randint(1, number)
+        facts = number if rng.random() < 0.6 else rng.randint(1, number)
         layout = Layout((page(facts, number - facts),), 0, repeated=1, rows=number + 2, columns=rng.randint(10, 13))
         return replace(layout, style=style_of(rng, style), longest=7, plain=rng.random() < 0.5)
 
-    return [lambda rng: draw(rng, 2, 1), lambda rng: draw(rng, 4, 2), lambda rng: draw(rng, 7, 3)]
+    return [draw]

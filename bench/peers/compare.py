@@ -1,4 +1,4 @@
-"""flowmm's decoding beside that of transformers, llama.cpp and kvpress, interleaved in one run, as JSON.
+"""flowmm's decoding beside that of llama.cpp and kvpress, interleaved in one run, as JSON.
 
 python bench/peers/compare.py --llama-cpp PYTHON --kvpress PYTHON [--markdown docs/benchmarks.md]
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from flowmm.bench.markdown import check_document, machine, rewrite, table
 from flowmm.bench.speed import fresh_process
-from flowmm.bench.speed_report import FULL, TRANSFORMERS, Machine, Spread
+from flowmm.bench.speed_report import FULL, Machine, Spread
 from flowmm.bench.speed_worker import Made, Subject, make, measure, worker_of
 from flowmm.hf.shapes import SHAPES
 from flowmm.records import ModelOptions
@@ -29,8 +29,8 @@ from flowmm.records import ModelOptions
 _HERE = Path(__file__).parent
 _QUESTION = 16  # tokens
 _METHOD = "snapkv"  # kvpress has it too
-_LLAMA = (("F32", "F32"), ("BF16", "F16"), ("Q8_0", "F16"))  # types of weights and cache, as llama.cpp calls them
-_BYTES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32}  # a number
+_LLAMA = (("F32", "F32"), ("BF16", "F16"))  # types of weights and cache, as llama.cpp calls them
+_BYTES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0}  # a number
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def main() -> None:
         with fresh_process(partial(make, subject, _METHOD, (given.keep,), 1, folder)) as ask:
             made = ask(0)
         arms, kvpress = _arms(given, subject, made, stack, folder)
+        print("all arms are ready", file=sys.stderr, flush=True)
         with fresh_process(partial(measure, made.device, made.dtype)) as ask:
             best = ask(0)
-        print("all arms are ready", file=sys.stderr, flush=True)
         runs = [[arm.seconds() for arm in arms] for _ in range(given.repeat + 1)][1:]
     report = {
         "shape": given.shape,
@@ -94,9 +94,9 @@ def _arms(
     shape, small = SHAPES[given.shape], f"{given.keep:g}"
     slots = {source: made.slots[source] // shape["num_hidden_layers"] for source in (small, FULL)}
     arms = []
-    for source, name in ((small, f"flowmm, file {small}"), (FULL, "flowmm, full"), (TRANSFORMERS, "transformers")):
+    for source, length in slots.items():
         ask = stack.enter_context(fresh_process(worker_of(subject, made, source)))
-        arms.append(Arm(name, "F32", "F32", slots.get(source, slots[FULL]), lambda ask=ask: ask(1).step))
+        arms.append(Arm(f"flowmm, file {source}", "F32", "F32", length, lambda ask=ask: ask(1).step))
     setup = {"shape": dict(shape), "threads": made.threads, "new_tokens": subject.new_tokens}
     for weights, cache in _LLAMA if given.llama_cpp else ():
         for length in slots.values():
@@ -105,6 +105,7 @@ def _arms(
             arms.append(Arm(f"llama.cpp of llama-cpp-python {ready['version']}", weights, cache, length, seconds))
     if not given.kvpress:
         return arms, None
+    print("kvpress reads", file=sys.stderr, flush=True)
     more = {"context": len(made.token_ids), "question": made.question, "keep": given.keep}
     ready, seconds = stack.enter_context(_peer(given.kvpress, "kvpress_arm.py", {**setup, **more}))
     arms.append(Arm(f"kvpress {ready['version']}, SnapKVPress", "F32", "F32", ready["slots"], seconds))
@@ -147,18 +148,13 @@ def _section(given: argparse.Namespace, report: Mapping[str, Any]) -> str:
         median, low, high = (f"{1e3 * seconds[name]:.1f}" for name in ("median", "low", "high"))
         step = (f"{median} ms ({low}-{high})", f"{1e3 * arm['floor_seconds']:.1f}", f"{seconds['median'] / own:.2f}")
         rows.append((arm["arm"], arm["weights"], arm["cache"], str(arm["slots"]), *step))
-    reading = f"flowmm {report['prefill_seconds']:.1f} s and {report['compress_seconds']:.2f} s"
-    if other := report["kvpress"]:
-        whole, part = other["prefill_seconds"], other["compress_seconds"]
-        reading += f", kvpress {whole - part:.1f} s and {part:.2f} s"
     lines = [
         f"`{command}` on {machine('cpu')}",
         "",
-        f"{given.shape} with random weights, {report['context_tokens']} tokens, questions of "
+        f"{given.shape} with random weights, {report['context_tokens']} tokens compressed by `{_METHOD}`, questions of "
         f"{report['question_tokens']} tokens, answers of {given.new_tokens}, batch 1, {report['threads']} threads. "
         f"Medians of {given.repeat} interleaved runs, lowest and highest in brackets; a process an arm, its first run "
-        f"not counted. {report['bandwidth_bytes_per_second'] / 1e9:.1f} GB/s read at best. Reading the context and "
-        f"compressing it, once: {reading}.",
+        f"not counted. This machine reads {report['bandwidth_bytes_per_second'] / 1e9:.1f} GB/s at best.",
         "",
         *table(("", "weights", "cache", "slots", "a step", "its floor", "over the first"), rows),
     ]

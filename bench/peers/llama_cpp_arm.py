@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -74,6 +75,7 @@ class Arm:
     def __init__(self, path: Path, setup: Mapping[str, int | str]) -> None:
         import llama_cpp
 
+        logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
         self._llama = llama_cpp
         self._vocabulary, self._length = int(setup["vocab_size"]), int(setup["length"])
         self._new_tokens, threads = int(setup["new_tokens"]), int(setup["threads"])

@@ -84,7 +84,8 @@ class Arm:
         settings = llama_cpp.llama_context_default_params()
         settings.n_ctx = self._length + self._new_tokens
         settings.n_batch = settings.n_ubatch = _CHUNK
-        settings.n_threads = settings.n_threads_batch = threads
+        settings.n_threads = threads
+        settings.n_threads_batch = 1  # reading is not timed, and several wait for each other where others run
         settings.type_k = settings.type_v = getattr(llama_cpp, f"GGML_TYPE_{setup['cache']}")
         self._context = llama_cpp.llama_init_from_model(model, settings)
         if not self._context:

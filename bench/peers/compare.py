@@ -92,7 +92,8 @@ def _arms(
 ) -> tuple[list[Arm], dict[str, Any] | None]:
     """All arms, one process each, ready to be asked; and what kvpress says of its reading."""
     shape, small = SHAPES[given.shape], f"{given.keep:g}"
-    slots = {source: made.slots[source] // shape["num_hidden_layers"] for source in (small, FULL)}
+    heads = shape["num_hidden_layers"] * shape["num_key_value_heads"]
+    slots = {source: made.slots[source] // heads for source in (small, *[FULL] * given.full)}
     arms = []
     for source, length in slots.items():
         ask = stack.enter_context(fresh_process(worker_of(subject, made, source)))
@@ -142,6 +143,7 @@ def _section(given: argparse.Namespace, report: Mapping[str, Any]) -> str:
     command = f"bench/peers/compare.py --shape {given.shape} --context {given.context} --keep {given.keep:g}"
     command += f" --repeat {given.repeat} --new-tokens {given.new_tokens}"
     command += " --llama-cpp PYTHON" * bool(given.llama_cpp) + " --kvpress PYTHON" * bool(given.kvpress)
+    command += " --full" * given.full
     own, rows = report["arms"][0]["decode_seconds_per_step"]["median"], []
     for arm in report["arms"]:
         seconds = arm["decode_seconds_per_step"]
@@ -172,6 +174,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shape", default="qwen2_45m", choices=SHAPES)
     parser.add_argument("--context", type=int, default=8192, help="tokens")
     parser.add_argument("--keep", type=float, default=0.05, help="share of the slots")
+    parser.add_argument("--full", action="store_true", help="ours and llama.cpp with the full cache too")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each arm that count")
     parser.add_argument("--new-tokens", type=int, default=32, help="of an answer; the first is not timed")
     parser.add_argument("--markdown", type=Path, help="a document whose section is rewritten")

@@ -74,10 +74,10 @@ def bench_speed(
     subject = Subject(model, shape, context, _QUESTION, new_tokens, seed, graphs)
     with TemporaryDirectory(prefix="flowmm-speed-") as folder:
         tell("prepare", 0, 2)
-        with _process(partial(make, subject, method, tuple(keep), max(batch), Path(folder))) as ask:
+        with fresh_process(partial(make, subject, method, tuple(keep), max(batch), Path(folder))) as ask:
             made = ask(0)
         tell("prepare", 1, 2)
-        with _process(partial(measure, made.device, made.dtype)) as ask:
+        with fresh_process(partial(measure, made.device, made.dtype)) as ask:
             machine = ask(0)
         tell("prepare", 2, 2)
         runs = _interleaved(subject, made, batch, repeat, tell)
@@ -118,7 +118,7 @@ def _interleaved(
     runs: dict[tuple[str, int], list[Run]] = {arm: [] for arm in arms}
     with ExitStack() as stack:
         asks = {
-            source: stack.enter_context(_process(worker_of(subject, made, source)))
+            source: stack.enter_context(fresh_process(worker_of(subject, made, source)))
             for source in (TRANSFORMERS, *made.files)
         }
         total, done = (repeat + 1) * len(arms), 0
@@ -133,7 +133,7 @@ def _interleaved(
 
 
 @contextmanager
-def _process(work: Callable[[], Ask]) -> Iterator[Ask]:
+def fresh_process(work: Callable[[], Ask]) -> Iterator[Ask]:
     """A fresh process that does one kind of work as often as it is asked to."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()

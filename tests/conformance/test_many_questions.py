@@ -112,6 +112,16 @@ def test_the_whole_buffer_shown_in_every_call_changes_nothing() -> None:
     torch.testing.assert_close(found[0], found[1], **CLOSE)
 
 
+def test_a_step_keeps_nothing_for_gradients_and_questions_enter_behind_it() -> None:
+    loaded, cache = cache_of("qwen2_5_vl")
+    decoder = Decoder(loaded, cache, 2, 9)
+    decoder.feed(torch.tensor([question(2)] * 2), torch.ones(2, 2, dtype=torch.bool))
+    assert decoder.step(torch.tensor([5, 6])).is_inference()
+    decoder.move(1, 0)  # both write into what the step wrote into
+    decoder.enter(slice(1, 2), [2])
+    assert not decoder.feed(torch.tensor([question(2)]), torch.ones(1, 2, dtype=torch.bool), slice(1, 2)).is_inference()
+
+
 def test_rows_of_a_fixed_batch_that_run_on_behind_their_end_disturb_nobody() -> None:
     loaded, cache = cache_of("qwen2_5_vl")
     found = []

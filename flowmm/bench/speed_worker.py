@@ -181,8 +181,10 @@ def _machine(device: str, dtype: str) -> Machine:
 def answer_plainly(subject: Subject, made: Made) -> Callable[[int], object]:
     """transformers reads the context and the question, and writes."""
     from flowmm.hf.plain import generate
+    from flowmm.hf.thin import restore_products
 
     loaded = subject.load()
+    restore_products(loaded.model)
     token_ids = [*made.token_ids, *made.question_ids]
 
     def once(_: int) -> Run:

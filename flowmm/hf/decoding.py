@@ -18,7 +18,6 @@ from flowmm.hf.embedded import EmbeddedContext
 from flowmm.hf.layers import shown_to
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.tail import GrowingTail, Tail
-from flowmm.hf.thin import spread_thin_products
 from flowmm.records import Generation
 
 
@@ -90,7 +89,6 @@ class Decoder:
         watcher: sees what the tokens look at in the context.
         tail: holds what is fed; None: one that evicts nothing.
         """
-        spread_thin_products(loaded.model)
         self._loaded = loaded
         self._tail = tail or GrowingTail(batch, capacity)
         self._attention = AnsweringAttention(cache.layers, self._tail, watcher)

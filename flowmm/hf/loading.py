@@ -18,6 +18,7 @@ from flowmm.fingerprint import files_fingerprint, json_fingerprint, text_fingerp
 from flowmm.hf.families import Family, family_of
 from flowmm.hf.hub import READER, ModelFiles, locate
 from flowmm.hf.processing import chat_template, load_processor, load_tokenizer, processor_settings
+from flowmm.hf.thin import spread_thin_products
 from flowmm.records import ModelIdentity
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -83,6 +84,7 @@ def load_model(
         if check is not None:
             check(identity)
         model = _model(files, config, run_in, target, device_map, trust_remote_code)
+    spread_thin_products(model)
     return LoadedModel(model, tokenizer, processor, template, family, identity)
 
 

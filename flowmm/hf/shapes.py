@@ -87,6 +87,7 @@ def load_shape(name: str, *, device: str = "auto", dtype: str = "auto", seed: in
     from flowmm.hf.families import family_of
     from flowmm.hf.loading import DTYPES, LoadedModel, chosen_device, named_dtype
     from flowmm.hf.processing import load_processor, load_tokenizer
+    from flowmm.hf.thin import spread_thin_products
 
     target = chosen_device(device)
     run_in = DTYPES["fp32" if target.type == "cpu" else "bf16"] if dtype == "auto" else named_dtype(dtype)
@@ -99,6 +100,7 @@ def load_shape(name: str, *, device: str = "auto", dtype: str = "auto", seed: in
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=run_in, attn_implementation="sdpa")
     model = model.to(target).eval().requires_grad_(False)
+    spread_thin_products(model)
     return LoadedModel(model, tokenizer, processor, _TEMPLATE, family_of(config), _identity(name, run_in))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +14,31 @@ _MOST_ROWS = 64  # beyond, one large product is about as fast
 _TALL, _WIDE = 16, 2  # parts of a weight with more outputs than inputs, and of the others
 
 
-def spread_thin_products(model: nn.Module) -> None:
-    """Let the float32 linear layers on the CPU take a few rows as one batch of products, each with a part of the
-    weight's rows.
+def spread_thin_products(model: Any) -> None:
+    """Let the float32 linear layers of decoder and head on the CPU take a few rows as one batch of products.
 
-    A product with one row goes through MKL's ``gemv``, which works on one thread and, on AMD, well below what memory
-    gives; its batched ``gemm`` reads the same weights, where they lie, at full bandwidth (``docs/log.md``). The results
-    differ in the order of summation only. Nothing changes for other dtypes, devices or builds; twice is as once.
+    Each product has a part of the weight's rows. One product with one row goes through MKL's ``gemv``, which works on
+    one thread and, on AMD, well below what memory gives; its batched ``gemm`` reads the same weights where they lie at
+    full bandwidth (``docs/log.md``). The results differ in the order of summation only. Nothing changes for other
+    dtypes, devices or builds; twice is as once.
     """
     if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return
-    for module in model.modules():
-        if type(module) is nn.Linear and "forward" not in vars(module) and _fits(module):
+    for module in _layers(model):
+        if "forward" not in vars(module) and _fits(module):
             parts = _TALL if module.out_features > module.in_features else _WIDE
             module.forward = partial(_product, module, math.gcd(module.out_features, parts))  # type: ignore[method-assign]
+
+
+def restore_products(model: Any) -> None:
+    """Undo :func:`spread_thin_products`, to measure transformers as it is."""
+    for module in _layers(model):
+        vars(module).pop("forward", None)
+
+
+def _layers(model: Any) -> list[nn.Linear]:
+    parts = (model.get_decoder(), model.get_output_embeddings())
+    return [one for part in parts if part is not None for one in part.modules() if type(one) is nn.Linear]
 
 
 def _fits(layer: nn.Linear) -> bool:
@@ -46,4 +58,4 @@ def _product(layer: nn.Linear, parts: int, x: Tensor) -> Tensor:
         out = torch.bmm(weight, across)
     else:
         out = torch.baddbmm(layer.bias.view(parts, -1, 1), weight, across)
-    return out.view(-1, rows).t().reshape(*x.shape[:-1], layer.out_features)
+    return out.view(-1, rows).t().contiguous().view(*x.shape[:-1], layer.out_features)

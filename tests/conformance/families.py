@@ -12,6 +12,7 @@ from torch import Tensor
 from flowmm.context import Modality, Piece, Prompt
 from flowmm.hf.families import family_of
 from flowmm.hf.loading import LoadedModel
+from flowmm.hf.thin import spread_thin_products
 from flowmm.records import ModelIdentity
 
 IMAGE, VIDEO, VOCABULARY = 5, 6, 512
@@ -224,6 +225,7 @@ def build(family: str) -> tuple[LoadedModel, Tiny]:
         features = model.model.get_image_features(**tiny.pixels).pooler_output
         tiny = Tiny(tiny.config, tiny.pixels, sum(feature.shape[0] for feature in features))
     identity = ModelIdentity(family, None, True, family, "w", "c", "t", "t", None, "float32")
+    spread_thin_products(model)
     return LoadedModel(model, None, None, "", family_of(tiny.config), identity), tiny
 
 

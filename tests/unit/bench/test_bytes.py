@@ -55,7 +55,7 @@ def test_every_precision_fills_the_same_bytes_from_one_reading_of_each_context(w
         (left, name) for left in (0.5, 0.3) for name in ("bf16", "int8")
     ]
     for one in report.results:
-        assert 0.94 * one.key.keep < one.byte_share <= one.key.keep
+        assert 0.92 * one.key.keep < one.byte_share <= one.key.keep
     plain, packed = (one.keep_reached for one in report.results[:2])
     assert plain < packed
 

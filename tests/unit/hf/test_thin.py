@@ -8,12 +8,34 @@ from torch import nn
 from torch.nn import functional as F
 
 from flowmm.hf import thin
-from flowmm.hf.thin import spread_thin_products
+from flowmm.hf.thin import restore_products, spread_thin_products
+
+
+class Model(nn.Module):
+    """What a language model has: a decoder and a head."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer, self.other = layer, nn.Linear(4, 4)
+
+    def get_decoder(self) -> nn.Module:
+        return self.layer
+
+    def get_output_embeddings(self) -> None:
+        return None
 
 
 def spread(layer: nn.Linear) -> nn.Linear:
-    spread_thin_products(layer)
+    spread_thin_products(Model(layer))
     return layer
+
+
+def test_only_decoder_and_head_are_changed_and_are_restored():
+    model = Model(nn.Linear(4, 4))
+    spread_thin_products(model)
+    assert ("forward" in vars(model.layer), "forward" in vars(model.other)) == (True, False)
+    restore_products(model)
+    assert "forward" not in vars(model.layer)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -25,6 +47,7 @@ def test_a_product_is_what_it_was(shape, features, bias):
     x = torch.randn(*shape, 40)
     found = spread(deepcopy(layer))(x)
     assert found.shape == (*shape, features)
+    assert found.is_contiguous()  # what some models take a view of
     torch.testing.assert_close(found, layer(x), atol=1e-5, rtol=1e-5)
 
 

@@ -15,7 +15,6 @@ from flowmm.calibration import (
     flows_over,
     head_budget_of,
     head_budget_rule,
-    head_weight_of,
     head_weight_rule,
     mean_errors,
     precision_rule,
@@ -39,9 +38,6 @@ METHOD = "leverage"
 
 _READ = ReadOptions()
 _MODEL = ModelOptions()
-
-
-_Asked = tuple[Sequence[Part], Sequence[str]]  # a context and questions
 
 
 @dataclass(frozen=True)
@@ -101,11 +97,13 @@ def calibrate_model(
     plan = Plan.early(name, CompressOptions(enabled=False, profile=profile, keep=keep))
     budgets_of = load_method(method)
     documents = _read_each(paths, plan.reading(read), tell)
-    asked = _asked(documents, suite, plan.reading(read))
+    from flowmm.head_weights import asked_of, head_weights  # not before: a bad name or document needs no torch
+
+    asked = asked_of(documents, suite, plan.reading(read))
     loaded = _load(model, budgets_of, notice)
     plan = plan.completed(loaded.family.name)
     chooser = _chooser(plan.known_method, budgets_of)
-    weights = _head_weights(asked, loaded, chunk_tokens, tell)
+    weights = head_weights(asked, loaded, chunk_tokens, tell)
     weighed = plan.known_profile.model_copy(update={"head_weight": weights})
     measured = []
     for done, (path, parts) in enumerate(zip(paths, documents, strict=True)):
@@ -157,36 +155,6 @@ def _read_each(paths: Sequence[str], read: ReadOptions, tell: Progress) -> list[
         documents.append(read_documents([path], read))
     tell("read", len(paths), len(paths))
     return documents
-
-
-def _asked(documents: Sequence[Sequence[Part]], suite: str | Path | None, read: ReadOptions) -> list[_Asked]:
-    """The documents, with questions about names in them, and the contexts of a suite with its questions."""
-    from flowmm.bench.suite import read_suite
-    from flowmm.head_weights import questions_about
-
-    found: list[_Asked] = [(parts, questions_about(parts)) for parts in documents]
-    if suite is None:
-        return found
-    known = read_suite(Path(suite))
-    for context in known.contexts:
-        parts = known.load_parts(context, max_pixels=read.max_pixels)
-        found.append(([part for some in parts for part in some], tuple(one.question for one in context.questions)))
-    return found
-
-
-def _head_weights(
-    asked: Sequence[_Asked], loaded: LoadedModel, chunk_tokens: int, tell: Progress
-) -> list[list[float]] | None:
-    """Weights of the heads by what the answers to each context's questions lose; None without a question."""
-    from flowmm.contexts import full_cache, read_prompt
-    from flowmm.head_weights import head_losses
-
-    losses, plain = [], load_method("full")
-    for parts, questions in asked:
-        if questions:
-            cache = full_cache(read_prompt(parts, loaded), loaded, plain, chunk_tokens=chunk_tokens, progress=tell)
-            losses.append(head_losses(cache, questions, loaded, lambda done, total: tell("heads", done, total)))
-    return head_weight_of(losses) if losses else None
 
 
 def _load(model: ModelOptions, method: Method, notice: Notice | None) -> LoadedModel:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
+from flowmm.bench.suite import read_suite
+from flowmm.calibration import head_weight_of
 from flowmm.context import ContextCache
+from flowmm.contexts import full_cache, read_prompt
 from flowmm.held_out import agreement, ask_held_out, text_of
 from flowmm.hf.loading import LoadedModel
+from flowmm.inputs.options import ReadOptions
 from flowmm.merges.selection import take
 from flowmm.observe.probes import names
+from flowmm.plan import Progress
+from flowmm.profiles import load_method
 from flowmm.records import Part
+
+Asked = tuple[Sequence[Part], Sequence[str]]  # a context and questions
 
 _ABOUT = "What is {item}?"
 _ITEMS = 24
@@ -49,6 +59,34 @@ def head_losses(
 def questions_about(parts: Sequence[Part]) -> tuple[str, ...]:
     """A question about each of some names and numbers of the text; none without text."""
     return tuple(_ABOUT.format(item=name) for name in names(text_of(parts), _ITEMS))
+
+
+def asked_of(documents: Sequence[Sequence[Part]], suite: str | Path | None, read: ReadOptions) -> list[Asked]:
+    """The documents, with questions about names in them, and the contexts of a suite with its questions.
+
+    Raises:
+        InputError: the suite, or a document of it, cannot be read.
+    """
+    found: list[Asked] = [(parts, questions_about(parts)) for parts in documents]
+    if suite is None:
+        return found
+    known = read_suite(Path(suite))
+    for context in known.contexts:
+        parts = known.load_parts(context, max_pixels=read.max_pixels)
+        found.append(([part for some in parts for part in some], tuple(one.question for one in context.questions)))
+    return found
+
+
+def head_weights(
+    asked: Sequence[Asked], loaded: LoadedModel, chunk_tokens: int, tell: Progress
+) -> list[list[float]] | None:
+    """Per layer and KV head a weight, by what the answers to each context's questions lose; None without a question."""
+    losses, plain = [], load_method("full")
+    for parts, questions in asked:
+        if questions:
+            cache = full_cache(read_prompt(parts, loaded), loaded, plain, chunk_tokens=chunk_tokens, progress=tell)
+            losses.append(head_losses(cache, questions, loaded, partial(tell, "heads")))
+    return head_weight_of(losses) if losses else None
 
 
 def _forgetting(full: ContextCache, index: int, head: int) -> ContextCache:

@@ -13,6 +13,7 @@ from torch import Tensor
 from flowmm.budgets.alive import alive
 from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, choose
 from flowmm.context import Modality
+from flowmm.errors import UsageError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,7 +31,7 @@ class GlobalThreshold:
         alive: this share of the tokens, the highest by their best score in any layer and head, keeps that slot
             (against eviction from every head: Physics of KV compression, arXiv 2603.01426).
         head_weight: scores count times the profile's ``head_weight``, if it has one: attention in a head that answers
-            hardly need is worth less. The scores must not be negative.
+            hardly need is worth less. Negative scores are refused: a small weight would make them count more.
         head_budget: the floor is a share of what the profile's ``head_budget`` gives each head, if it has one.
     """
 
@@ -56,6 +57,9 @@ class GlobalThreshold:
     def _weighted(self, ranking: Ranking) -> Ranking:
         if not self.head_weight or ranking.head_weights is None:
             return ranking
+        if bool((ranking.scores[ranking.free] < 0).any()):
+            what = "head_weight needs scores of at least 0, but the method's scoring rule gives negative ones"
+            raise UsageError(what, "Score by attention, or leave head_weight out.")
         weights = ranking.head_weights.to(ranking.scores.device)[:, None]
         scores = torch.where(ranking.scores > OUT_OF_SIGHT, ranking.scores * weights, ranking.scores)
         return replace(ranking, scores=scores)

@@ -1,5 +1,7 @@
 """What answers lose when one head forgets the context, on a tiny model, and what head weights do to a budget."""
 
+from dataclasses import replace
+
 import pytest
 
 from flowmm.compress import compress
@@ -7,6 +9,7 @@ from flowmm.contexts import read_context
 from flowmm.errors import UsageError
 from flowmm.head_weights import head_losses, questions_about
 from flowmm.hf.loading import load_model
+from flowmm.merges.selection import take
 from flowmm.profiles import load_method, load_profile
 from flowmm.records import Part, Source
 from tests.unit.plain_layers import random_context
@@ -15,20 +18,19 @@ NOTES = Part("text", "Invoice 3921 for Lufe amounts to 480.20 euros. " * 3, Sour
 PLAIN = load_profile()
 
 
-def test_a_loss_for_every_head_and_none_for_a_head_whose_values_are_nothing(model):
+def test_a_head_that_has_nothing_to_forget_loses_nothing_and_the_others_do(model):
     loaded = load_model(model.name)
     full = read_context([NOTES], loaded, load_method("full"))
-    full.layers[1].values[0] = 0
-    seen = []
-    losses = head_losses(full, questions_about([NOTES]), loaded, lambda done, total: seen.append((done, total)))
-    heads = full.layers[0].keys.shape[0]
-    assert [len(layer) for layer in losses] == [heads] * len(full.layers)
-    assert seen[-1] == (heads * len(full.layers),) * 2
-    # What attends to nothing there attends to the slots that stay: all of them have the value 0, the questions' own
-    # slots get more of it.
-    others = [loss for index, layer in enumerate(losses) for head, loss in enumerate(layer) if (index, head) != (1, 0)]
-    assert min(others) > 0
-    assert full.layers[1].lengths.tolist() == [full.num_tokens] * heads  # it is as it was
+    kept = ~full.layers[1].padding
+    kept[0] &= full.layers[1].protected[0]
+    layers = (full.layers[0], take(full.layers[1], kept), *full.layers[2:])
+    known, seen = replace(full, layers=layers, evidence=None), []
+    losses = head_losses(known, questions_about([NOTES]), loaded, lambda done, total: seen.append((done, total)))
+    assert [len(layer) for layer in losses] == [layer.keys.shape[0] for layer in layers]
+    assert seen[-1] == (sum(map(len, losses)),) * 2
+    assert losses[1].pop(0) == pytest.approx(0, abs=1e-6)
+    assert min(loss for layer in losses for loss in layer) > 1e-5
+    assert known.layers[0].lengths.tolist() == [full.num_tokens] * len(losses[0])  # it is as it was
 
 
 def test_questions_are_about_names_and_numbers():

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from flowmm.budgets.choose import OUT_OF_SIGHT
 from flowmm.budgets.global_threshold import GlobalThreshold
+from flowmm.errors import UsageError
 from tests.unit.budgets.test_budgets import ranking, slots
 from tests.unit.plain_layers import T, V
 
@@ -91,3 +93,10 @@ def test_what_a_score_counts_may_follow_the_heads_of_the_profile():
 def test_slots_out_of_sight_stay_last_whatever_their_heads_weight():
     one = replace(ranking([[OUT_OF_SIGHT, 1.0], [0.5, 0.4]], 1), head_weights=torch.tensor([0.01, 0.01]))
     assert kept(one, head_weight=True) == [[[1], [0]]]
+
+
+def test_negative_scores_cannot_be_weighed():
+    one = replace(ranking([[-1.0, 2.0]], 1), head_weights=torch.tensor([0.5]))
+    with pytest.raises(UsageError, match="at least 0"):
+        kept(one, head_weight=True)
+    assert kept(one) == [[[1]]]

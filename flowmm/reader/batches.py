@@ -1,6 +1,6 @@
 """Turns drawn contexts into arrays: one right-padded batch, which causal attention needs no mask for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -22,6 +22,14 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Look:
+    """What places should look at: ``source`` ``[B, Q]``, -1 where there are fewer, and ``target`` ``[B, Q, L]``."""
+
+    source: Ints
+    target: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Batch:
     """``B`` contexts of ``L`` tokens; "flat" indices count tokens of the batch as ``b * L + place``.
 
@@ -39,14 +47,11 @@ class Batch:
         names: ``[N, NAME_LETTERS]`` the letters of that key and of its column.
         cells: ``[M]`` indices into ``pads`` of the cells that show a value.
         values: ``[M, VALUE_LETTERS]`` the letters of that value.
-        look_from: ``[B, Q]`` places that predict a character of a value, -1 where there are fewer.
-        look_at: ``[B, Q, L]`` where that character stands, or the statement that leads to it.
-        then_from: ``[B, R]`` those of the places that such a statement leads on from.
-        then_at: ``[B, R, L]`` where the character stands.
-        led: ``[N']`` flat indices of those places, from which the key that the statement leads to should be known.
+        looks: by what is looked for: the ``value`` whose character a place predicts, or the statement that leads to it;
+            what comes ``then``, the value, from such a statement on; the header ``above`` a cell of a table that
+            shows a value; the facts or badges that a ``count`` counts, and the first token.
+        led: ``[N']`` flat indices of the places that a statement leads on from: the key it leads to should be known.
         led_to: ``[N', KEY_LETTERS]`` the letters of that key.
-        above_from: ``[B, C]`` cells of a table that show a value.
-        above_at: ``[B, C, L]`` the cells of the header above it.
         lengths: ``[B]`` tokens before the first question.
     """
 
@@ -63,14 +68,9 @@ class Batch:
     names: Ints
     cells: Ints
     values: Ints
-    look_from: Ints
-    look_at: NDArray[np.bool_]
-    then_from: Ints
-    then_at: NDArray[np.bool_]
+    looks: Mapping[str, Look]
     led: Ints
     led_to: Ints
-    above_from: Ints
-    above_at: NDArray[np.bool_]
     lengths: Ints
 
 
@@ -147,22 +147,26 @@ def _names(contexts: Sequence[Context], width: int) -> tuple[Ints, Ints, Ints, I
     return named, names, np.array([flat for flat, _, _ in cells], np.int64), values
 
 
-Look = tuple[int, tuple[int, ...]]  # a place, and the tokens that it should look at
+_At = tuple[int, Sequence[int]]  # a place, and the tokens that it should look at
 
 
-def _looks(context: Context) -> tuple[list[Look], list[Look]]:
-    """What the places that predict a value look at, and where they look next if that was a statement leading on."""
-    first: list[Look] = []
-    then: list[Look] = []
+def _looks(context: Context) -> dict[str, list[_At]]:
+    looks: dict[str, list[_At]] = {"value": [], "then": [], "above": [], "count": []}
     for asked in context.asked:
+        if asked.counted:
+            firsts = [place for fact in asked.counted if (place := context.places[fact][0]) >= 0]
+            looks["count"] += [(asked.first - 1 + i, (0, *firsts)) for i in range(len(asked.answer))]
         if asked.fact is None:
             continue
         for i, place in enumerate(context.places[asked.fact]):
             if place >= 0:
                 value = (asked.first - 1 + i, (place,))
-                first.append((value[0], asked.hop) if asked.hop else value)
-                then += [value] if asked.hop else []
-    return first, then
+                looks["value"].append((value[0], asked.hop) if asked.hop else value)
+                looks["then"] += [value] if asked.hop else []
+    for head, places in zip(context.heads, context.places, strict=True):
+        if head:
+            looks["above"] += [(place, head) for place in dict.fromkeys(places) if place >= 0]
+    return looks
 
 
 def _led(contexts: Sequence[Context], width: int) -> tuple[Ints, Ints]:
@@ -177,13 +181,7 @@ def _led(contexts: Sequence[Context], width: int) -> tuple[Ints, Ints]:
     return np.array([place for place, _ in found], np.int64), letters.reshape(-1, KEY_LETTERS)
 
 
-def _above(context: Context) -> list[Look]:
-    """What the values of a table look at: the headers of their columns."""
-    found = zip(context.heads, context.places, strict=True)
-    return [(place, head) for head, places in found if head for place in dict.fromkeys(places) if place >= 0]
-
-
-def _marked(looks: Sequence[Sequence[Look]], width: int) -> tuple[Ints, NDArray[np.bool_]]:
+def _marked(looks: Sequence[Sequence[_At]], width: int) -> Look:
     most = max(len(row) for row in looks)
     source = np.full((len(looks), most), -1, np.int64)
     target = np.zeros((len(looks), most, width), np.bool_)
@@ -191,7 +189,7 @@ def _marked(looks: Sequence[Sequence[Look]], width: int) -> tuple[Ints, NDArray[
         for q, (place, at) in enumerate(row):
             source[b, q] = place
             target[b, q, list(at)] = True
-    return source, target
+    return Look(source, target)
 
 
 def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
@@ -210,10 +208,7 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
     predicts, targets, question = _answers(contexts, width)
     named, names, cells, values = _names(contexts, width)
     looks = [_looks(context) for context in contexts]
-    look_from, look_at = _marked([first for first, _ in looks], width)
-    then_from, then_at = _marked([then for _, then in looks], width)
     led, led_to = _led(contexts, width)
-    above_from, above_at = _marked([_above(context) for context in contexts], width)
     return Batch(
         ids=ids,
         positions=positions,
@@ -230,13 +225,8 @@ def collate(contexts: Sequence[Context], layout: Layout) -> Batch:
         names=names,
         cells=np.searchsorted(pads, cells),
         values=values,
-        look_from=look_from,
-        look_at=look_at,
-        then_from=then_from,
-        then_at=then_at,
+        looks={name: _marked([look[name] for look in looks], width) for name in looks[0]},
         led=led,
         led_to=led_to,
-        above_from=above_from,
-        above_at=above_at,
         lengths=np.array([context.length for context in contexts]),
     )

@@ -5,7 +5,6 @@ of its own.
 """
 
 from bisect import bisect_left
-from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
@@ -33,6 +32,7 @@ class Asked:
     last: int  # index of the end token after the answer
     hop: tuple[int, ...] = ()  # tokens of the statement that leads to the fact
     column: str = "code"
+    counted: tuple[int, ...] = ()  # facts
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class _Asking:
     fact: int | None = None
     link: int | None = None
     column: str = "code"
+    counted: tuple[int, ...] = ()
 
 
 def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], list[str]]:
@@ -129,11 +130,14 @@ def _questions(
             question = language.worded(rng, Fact(key, "", column))
         asked.append(_Asking(question, key, language.ABSENT, ABSENT, column=column))
     if layout.count and LINKED in kinds:
-        numbers = Counter(fact.key for fact, kind in zip(facts, kinds, strict=True) if kind == LINKED)
-        for colour in rng.sample(list(numbers), min(4, len(numbers))):
-            asked.append(_Asking(f"How many {colour} badges are there?", "", str(numbers[colour]), COUNT))
-    elif layout.count:
-        asked.append(_Asking("How many facts are there?", "", str(len(facts)), COUNT))
+        badges = [i for i, kind in enumerate(kinds) if kind == LINKED]
+        for colour in dict.fromkeys(facts[i].key for i in badges):
+            counted = tuple(i for i in badges if facts[i].key == colour)
+            question = f"How many {colour} badges are there?"
+            asked.append(_Asking(question, "", str(len(counted)), COUNT, counted=counted))
+    counted = tuple(i for i, kind in enumerate(kinds) if kind in (TEXT, IMAGE))
+    if layout.count and counted:
+        asked.append(_Asking("How many facts are there?", "", str(len(counted)), COUNT, counted=counted))
     rng.shuffle(asked)
     return asked
 
@@ -239,6 +243,7 @@ def _tokenize(
             bisect_left(starts, last),
             () if one.link is None else hops[one.link],
             one.column,
+            one.counted,
         )
         for one, (first, last) in zip(asking, spans, strict=True)
     )

@@ -33,8 +33,8 @@ STAGES: dict[str, dict[str, float]] = {
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
     "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "chains": 0.04, "badges": 0.08, "tables": 0.08},
-    "wider": {"text": 0.08, READING: 0.14, "pages": 0.08, "mixed": 0.14, "papers": 0.04, "chains": 0.12}
-    | {"badges": 0.12, "tables": 0.2, "counts": 0.06, "lists": 0.02, "repeats": 0.14},
+    "wider": {"text": 0.07, READING: 0.14, "pages": 0.08, "mixed": 0.14, "papers": 0.03, "chains": 0.15}
+    | {"badges": 0.13, "tables": 0.14, "counts": 0.14, "lists": 0.02, "repeats": 0.04},
 }
 
 

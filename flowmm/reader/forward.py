@@ -47,8 +47,14 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> Tenso
 
 @dataclass(frozen=True)
 class Looks:
-    """What one head should look at: ``source`` ``[B, Q]`` places, ``target`` ``[B, Q, L]``, ``lengths`` ``[B]``."""
+    """What one head should look at: ``source`` ``[B, Q]`` places, ``target`` ``[B, Q, L]``, ``lengths`` ``[B]``.
 
+    ``even`` wants the same attention for each of the tokens, so that what comes out tells how many they are.
+    """
+
+    layer: int
+    head: int
+    even: bool
     source: Tensor
     target: Tensor
     lengths: Tensor
@@ -56,34 +62,39 @@ class Looks:
 
 @dataclass(frozen=True)
 class TextOutput:
-    """Final hidden states, what some layers are given, both ``[B, L, D]``; losses of supervised heads by layer."""
+    """Final hidden states, what some layers are given, both ``[B, L, D]``; losses of supervised heads by name."""
 
     last: Tensor
     given: dict[int, Tensor]
-    look_losses: dict[int, Tensor]
+    look_losses: dict[str, Tensor]
 
 
 def _look_loss(x: Tensor, layer: Any, rotation: Rotation, looks: Looks) -> Tensor:
-    """Negative log of the attention that the first head pays to the right tokens of the context."""
+    """Cross entropy of a head's attention against the right tokens of the context."""
     attention = layer.self_attn
-    size = attention.head_dim
+    size, group = attention.head_dim, attention.num_key_value_groups
     h = F.rms_norm(x, (x.shape[-1],), layer.input_layernorm.weight.to(x.dtype), EPS)
 
-    def project(linear: Any, inputs: Tensor) -> Tensor:
-        weight, bias = linear.weight[:size].to(x.dtype), linear.bias[:size].to(x.dtype)
-        return F.linear(inputs, weight, bias)
+    def project(linear: Any, head: int, inputs: Tensor) -> Tensor:
+        rows = slice(head * size, (head + 1) * size)
+        return F.linear(inputs, linear.weight[rows].to(x.dtype), linear.bias[rows].to(x.dtype))
 
     rows = torch.arange(len(x), device=x.device)[:, None]
     known = looks.source >= 0
     source = looks.source.clamp(min=0)
     cos, sin = rotation[0][:, :, 0], rotation[1][:, :, 0]
-    query = rotate(project(attention.q_proj, h[rows, source]), (cos[rows, source], sin[rows, source]))
-    key = rotate(project(attention.k_proj, h), (cos, sin))
+    query = rotate(project(attention.q_proj, looks.head, h[rows, source]), (cos[rows, source], sin[rows, source]))
+    key = rotate(project(attention.k_proj, looks.head // group, h), (cos, sin))
     scores = (query @ key.transpose(1, 2)).float() * size**-0.5
     place = torch.arange(x.shape[1], device=x.device)
     unseen = (place >= looks.lengths[:, None, None]) | (place > source[..., None])
     scores = scores.masked_fill(unseen, -1e4)
-    right = scores.log_softmax(-1).masked_fill(~looks.target, -1e4).logsumexp(-1)
+    paid = scores.log_softmax(-1)
+    if looks.even:
+        number = looks.target.sum(-1)
+        right = paid.masked_fill(~looks.target, 0).sum(-1) / number.clamp(min=1) + number.clamp(min=1).log()
+    else:
+        right = paid.masked_fill(~looks.target, -1e4).logsumexp(-1)
     missed: Tensor = -right[known].mean()
     return missed
 
@@ -115,7 +126,7 @@ def _text_layer(x: Tensor, layer: Any, rotation: Rotation) -> Tensor:
 
 
 def read_text(
-    model: Any, embedded: Tensor, positions: Tensor, looks: Mapping[int, Looks], *, given: Collection[int]
+    model: Any, embedded: Tensor, positions: Tensor, looks: Mapping[str, Looks], *, given: Collection[int]
 ) -> TextOutput:
     """Run the language model.
 
@@ -123,19 +134,20 @@ def read_text(
         model: the transformers language model.
         embedded: ``[B, L, D]`` token embeddings with image embeddings in their places.
         positions: ``[3, B, L]``.
-        looks: supervision of the first head of some layers, by their index.
+        looks: supervision of heads, by name.
         given: the layers whose input is wanted.
     """
     x = embedded.to(torch.bfloat16)
     cos, sin = model.rotary_emb(embedded, positions)
     half = cos.shape[-1] // 2
     rotation = (cos[:, :, None, :half].to(x.dtype), sin[:, :, None, :half].to(x.dtype))
-    inputs, missed = {}, {}
+    inputs: dict[int, Tensor] = {}
+    missed: dict[str, Tensor] = {}
     for index, layer in enumerate(model.layers):
         if index in given:
             inputs[index] = x
-        if index in looks:
-            missed[index] = _look_loss(x, layer, rotation, looks[index])
+        here = {name: one for name, one in looks.items() if one.layer == index}
+        missed.update({name: _look_loss(x, layer, rotation, one) for name, one in here.items()})
         x = _text_layer(x, layer, rotation)
     last = F.rms_norm(x, (x.shape[-1],), model.norm.weight.to(x.dtype), EPS)
     return TextOutput(last, inputs, missed)

@@ -190,7 +190,9 @@ def count_levels() -> list[Level]:
             facts = rng.randint(1, most)
             return Layout((Segment(facts, rng.randint(0, most)),), facts // 2, 1, count=True, longest=7)
         drawn = [Segment(rng.randint(3, badges), page=True, badges=True) for _ in range(rng.randint(1, boards))]
-        drawn += [Segment(0, rng.randint(1, 20))] * (boards > 1)
+        if boards > 1:
+            drawn.append(Segment(rng.randint(0, most // 2), rng.randint(1, 20)))
+            drawn += [page(rng.randint(0, 5), rng.randint(0, 2))] * rng.randint(0, 1)
         rows, columns = rng.randint(4 + badges // 4, 6 + badges // 4), rng.randint(10, 13)
         layout = Layout(shuffled(rng, *drawn), 0, count=True, rows=rows, columns=columns, style=style_of(rng, 2))
         return replace(layout, plain=rng.random() < 0.6)

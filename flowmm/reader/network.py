@@ -27,12 +27,10 @@ from flowmm.reader.batches import (
 from flowmm.reader.forward import Looks
 from flowmm.reader.pages import CELL, CHARACTERS, LINES, SLOTS
 
-MIDDLE = 2  # the layer whose input the key head reads
-# The layers whose first head is supervised: values of a table look at their header, answers at the value or at the
-# statement that leads to it, and from there at the value.
-ABOVE, LOOKING, LEADING = 1, 2, 3
-_LOOKS = {ABOVE: "above", LOOKING: "look", LEADING: "then"}
+MIDDLE, LEADING = 2, 3  # the layers whose input the heads for the key, and for the one led to, read
 _SPELLS = {MIDDLE: "name", LEADING: "led"}
+# Layer and query head that are told what to look at, by what that is (see ``Batch.looks``), and whether evenly.
+_TOLD = {"above": (1, 0, False), "value": (2, 0, False), "then": (3, 0, False), "count": (2, 2, True)}
 # Most slots are empty, so the mean over them is small; and what a cell alone cannot tell should not outweigh it.
 _CHARACTERS, _NAME, _VALUE = 4.0, 0.1, 0.5
 _EMPTY_SHARE = 0.2  # of the empty cells that the character loss looks at
@@ -104,15 +102,11 @@ class Trainee(nn.Module):
         if seen is not None:
             flat = embedded.flatten(0, 1).index_copy(0, self._move(batch.pads), seen.flatten(0, 1))
             embedded = flat.view_as(embedded)
-        given = {
-            ABOVE: (batch.above_from, batch.above_at),
-            LOOKING: (batch.look_from, batch.look_at),
-            LEADING: (batch.then_from, batch.then_at),
-        }
+        lengths = self._move(batch.lengths)
         looks = {
-            layer: Looks(self._move(source), self._move(target), self._move(batch.lengths))
-            for layer, (source, target) in given.items()
-            if train and source.shape[1]
+            name: Looks(*_TOLD[name], self._move(look.source), self._move(look.target), lengths)
+            for name, look in batch.looks.items()
+            if train and look.source.shape[1]
         }
         output = forward.read_text(model, embedded, self._move(batch.positions), looks, given=(MIDDLE, LEADING))
         states = output.last.flatten(0, 1)[self._move(batch.predicts)]
@@ -141,8 +135,8 @@ class Trainee(nn.Module):
                     states = F.rms_norm(states, (states.shape[-1],)).float()
                     missed, scores[_SPELLS[layer]] = _spelled(head(states), self._move(letters), LETTER_CLASSES)
                     loss = loss + missed
-        for layer, missed in output.look_losses.items():
-            scores[_LOOKS[layer]] = missed.item()
+        for name, missed in output.look_losses.items():
+            scores[name] = missed.item()
             loss = loss + 0.5 * missed
         right = (logits.argmax(-1) == targets).cpu().numpy()
         exact = np.ones(len(batch.asked), bool)

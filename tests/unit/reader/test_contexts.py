@@ -3,7 +3,7 @@ from random import Random
 import numpy as np
 
 from flowmm.reader import fonts, tokens
-from flowmm.reader.batches import KEY_LETTERS, collate, draw_batch, key_letters, value_letters
+from flowmm.reader.batches import KEY_LETTERS, Look, collate, draw_batch, key_letters, value_letters
 from flowmm.reader.contexts import Context, draw_context
 from flowmm.reader.language import ABSENT, is_held_out
 from flowmm.reader.layouts import Layout, Segment
@@ -22,6 +22,11 @@ LAYOUT = Layout(
 
 def text_of(context: Context, ids: list[int]) -> str:
     return tokens.tokenizer().decode(ids, skip_special_tokens=False)
+
+
+def _seen(look: Look, place: int) -> list[int]:
+    """What a place of the only context of a batch should look at."""
+    return [int(at) for at in np.flatnonzero(look.target[0, list(look.source[0]).index(place)])]
 
 
 def test_answers_are_the_values_and_end_with_the_end_token():
@@ -73,9 +78,10 @@ def test_a_batch_points_at_its_answers_and_pages():
     assert (flat[batch.pads] == tokens.IMAGE_PAD).all()
     assert batch.pixels.shape == (4, 7 * 28, 10 * 28, 3)
     assert (batch.named[-len(batch.cells) :] == batch.pads[batch.cells]).all()
-    known = batch.look_from >= 0
-    assert batch.look_at[known].any(axis=-1).all()
-    assert not batch.look_at[~known].any()
+    look = batch.looks["value"]
+    known = look.source >= 0
+    assert look.target[known].any(axis=-1).all()
+    assert not look.target[~known].any()
 
 
 def test_letters_become_classes():
@@ -147,10 +153,8 @@ def test_a_place_looks_at_the_statement_that_leads_on_and_then_at_the_value():
     batch = collate(contexts, BADGES)
     asked = next(one for one in contexts[0].asked if one.hop)
     assert asked.fact is not None
-    row = list(batch.look_from[0]).index(asked.first - 1)
-    assert np.flatnonzero(batch.look_at[0, row]).tolist() == list(asked.hop)
-    row = list(batch.then_from[0]).index(asked.first - 1)
-    assert np.flatnonzero(batch.then_at[0, row]).tolist() == [contexts[0].places[asked.fact][0]]
+    assert _seen(batch.looks["value"], asked.first - 1) == list(asked.hop)
+    assert _seen(batch.looks["then"], asked.first - 1) == [contexts[0].places[asked.fact][0]]
     row = batch.led.tolist().index(asked.first - 1)
     assert batch.led_to[row].tolist() == key_letters(contexts[0].facts[asked.fact].key)
 
@@ -162,9 +166,12 @@ def test_badges_of_a_colour_are_counted():
     for seed in range(5):
         context = draw_context(Random(seed), layout)
         asked = text_of(context, context.ids).split("How many ")[1:]
-        assert len(asked) == len(context.asked) == min(4, len({fact.key for fact in context.facts}))
+        assert len(asked) == len(context.asked) == len({fact.key for fact in context.facts})
+        look = collate([context], layout).looks["count"]
         for text, one in zip(asked, context.asked, strict=True):
             assert one.answer == str(sum(fact.key == text.split(" ")[0] for fact in context.facts))
+            assert [context.facts[i].key for i in one.counted] == [text.split(" ")[0]] * int(one.answer)
+            assert _seen(look, one.first - 1) == [0, *sorted(context.places[i][0] for i in one.counted)]
 
 
 def test_values_of_a_table_look_at_the_header_above_them():
@@ -175,8 +182,7 @@ def test_values_of_a_table_look_at_the_header_above_them():
     for fact, places, heads in zip(context.facts, context.places, context.heads, strict=True):
         assert min(heads) < start + 2 * 12  # the header is the first line
         assert heads[0] % 12 in range(places[0] % 12 - 1, places[0] % 12 + 2)  # in its column
-        row = list(batch.above_from[0]).index(places[0])
-        assert np.flatnonzero(batch.above_at[0, row]).tolist() == sorted(heads)
+        assert _seen(batch.looks["above"], places[0]) == sorted(heads)
         same = [other for other in context.facts if other.column == fact.column]
         assert len({context.heads[context.facts.index(other)] for other in same}) == 1
 

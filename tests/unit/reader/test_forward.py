@@ -1,3 +1,5 @@
+import copy
+import math
 from random import Random
 
 import pytest
@@ -8,6 +10,7 @@ from flowmm.hf.reader_model import Architecture, export
 from flowmm.reader import fonts, forward, tokens
 from flowmm.reader.batches import collate
 from flowmm.reader.contexts import draw_context
+from flowmm.reader.forward import Looks
 from flowmm.reader.layouts import Layout, Segment
 from flowmm.reader.network import Trainee
 from flowmm.reader.pages import PageStyle
@@ -79,3 +82,25 @@ def test_an_export_holds_the_weights_and_no_training_heads(net, tmp_path):
     assert sum(t.numel() for t in saved.values()) == sum(p.numel() for p in net.model.parameters())
     names = {path.name for path in (tmp_path / "weights").iterdir()}
     assert {"config.json", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"} <= names
+
+
+def test_even_attention_costs_nothing_and_the_head_that_is_told_is_meant(net):
+    layer = copy.deepcopy(net.model.model.language_model.layers[0])
+    attention = layer.self_attn
+    x = torch.randn(1, 6, 256)
+    rotation = (torch.ones(1, 6, 1, 32), torch.zeros(1, 6, 1, 32))
+    with torch.no_grad():
+        for projection in (attention.q_proj, attention.k_proj):
+            projection.bias.zero_()
+        attention.q_proj.weight[2 * 64 : 3 * 64] = 0  # query head 2 looks at everything alike
+
+    def loss(head: int, seen: list[int], *, even: bool = True) -> float:
+        target = torch.zeros(1, 1, 6, dtype=torch.bool)
+        target[0, 0, seen] = True
+        looks = Looks(0, head, even, torch.tensor([[5]]), target, torch.tensor([4]))
+        return forward._look_loss(x, layer, rotation, looks).item()
+
+    assert loss(2, [0, 1, 2, 3]) == pytest.approx(0, abs=1e-5)  # all that stands before the questions
+    assert loss(2, [0, 3]) == pytest.approx(math.log(2), abs=1e-5)
+    assert loss(2, [0, 1, 2, 3], even=False) == pytest.approx(0, abs=1e-5)
+    assert loss(1, [0, 1, 2, 3]) > 1e-3

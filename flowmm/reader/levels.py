@@ -118,7 +118,7 @@ def reading_levels() -> list[Level]:
         lambda rng: Layout((page(5, 1),), 0, plain=True, rows=8, columns=8, style=style_of(rng, 0)),
         lambda rng: _reading_level(rng, 1),
         lambda rng: _reading_level(rng, 2),
-        lambda rng: (_reading_level if rng.random() < 0.7 else _drawing_level)(rng, 3),
+        lambda rng: (_reading_level if rng.random() < 0.55 else _drawing_level)(rng, 3),
     ]
 
 

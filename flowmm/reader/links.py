@@ -22,7 +22,7 @@ def chain_levels() -> list[Level]:
         lambda rng: _chain(rng, rng.randint(3, 8), rng.randint(0, 12), rng.randint(1, 3)),
         lambda rng: either(rng, 1),
         lambda rng: either(rng, 2),
-        lambda rng: either(rng, 3),
+        lambda rng: _crowded_chain(rng) if rng.random() < 0.5 else either(rng, 3),
     ]
 
 
@@ -51,6 +51,16 @@ def _pictured_chain(rng: Random, pages: int, texts: int, style: int) -> Layout:
     parts += [Segment(rng.randint(2, 2 + 2 * style), rng.randint(0, 5 * style)) for _ in range(texts)]
     layout = Layout(shuffled(rng, *parts), 1, 1, links=min(6, 2 * pages + 2 * texts), pictured=0.6, longest=6)
     return replace(layout, rows=rows, columns=columns, style=style_of(rng, style), plain=rng.random() < 0.3)
+
+
+def _crowded_chain(rng: Random) -> Layout:
+    """Ten statements that lead on, and at least as many facts besides, scattered over pages and texts among filler."""
+    rows, columns = grid(rng, 7, 14, 200)
+    columns = max(12, columns)
+    parts = [crowd(rng, rows - 3, (2, 6), 4) for _ in range(rng.randint(2, 4))]
+    parts += [Segment(rng.randint(4, 8), rng.randint(2, 20)) for _ in range(rng.randint(1, 3))]
+    layout = Layout(shuffled(rng, *parts), 1, 2, links=10, pictured=0.5, longest=6)
+    return replace(layout, rows=rows, columns=columns, style=style_of(rng, 3), plain=rng.random() < 0.2)
 
 
 def _badges(rng: Random, badges: int, style: int) -> Layout:

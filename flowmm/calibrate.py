@@ -26,11 +26,12 @@ from flowmm.errors import UsageError
 from flowmm.inputs.options import ReadOptions
 from flowmm.pipeline import Notice
 from flowmm.plan import CompressOptions, Plan, Progress
-from flowmm.profiles import Method, ModelProfile, load_method, load_profile, own_keys
+from flowmm.profiles import GateReport, Method, ModelProfile, load_method, load_profile, own_keys
 from flowmm.records import ModelOptions, Part
 
 if TYPE_CHECKING:
     from flowmm.hf.loading import LoadedModel
+    from flowmm.observe.gate import Gate
 
 # Leverages are shares of one whole in every head, so that one threshold over heads means something; and no query is
 # needed, so that the budgets do not depend on what is asked.
@@ -78,8 +79,9 @@ def calibrate_model(
         profile: the profile whose other values hold; None: FLOWMM_PROFILE, else the model's own.
         method: whose budgets are measured; one that lets heads keep different numbers of slots.
         keep: share of the slots that it keeps; None is ``compress.DEFAULT_KEEP``.
-        gate: also train a gate (Fast KVzip), which reads each document twice more, and write it beside the profile.
-        suite: folder of contexts with questions like those to come (docs/suites.md). Heads are weighed by these too.
+        gate: also train a gate (Fast KVzip), which reads each context twice more, and write it beside the profile.
+        suite: folder of contexts with questions like those to come (docs/suites.md). Heads are weighed by what
+            these lose, and a gate is trained on the contexts too.
         chunk_tokens: tokens per forward pass.
         force: overwrite.
         progress: called with phase, done and total.
@@ -105,12 +107,14 @@ def calibrate_model(
     chooser = _chooser(plan.known_method, budgets_of)
     weights = head_weights(asked, loaded, chunk_tokens, tell)
     weighed = plan.known_profile.model_copy(update={"head_weight": weights})
+    trained = _gate([parts for parts, _ in asked], loaded, chunk_tokens, tell) if gate else None
     measured = []
     for done, (path, parts) in enumerate(zip(paths, documents, strict=True)):
         tell("document", done, len(documents))
         try:
             once = None if done else notice
-            one = _measure(parts, loaded, budgets_of, chooser, weighed, keep, chunk_tokens, tell, once)
+            known = trained[0] if trained else None
+            one = _measure(parts, loaded, budgets_of, chooser, weighed, known, keep, chunk_tokens, tell, once)
         except UsageError as error:
             raise UsageError(f"{path}: {error.what}", error.hint) from None
         measured.append(one)
@@ -122,8 +126,8 @@ def calibrate_model(
     if weights is not None:
         keys["head_weight"] = weights
         keys["calibrated"]["head_weight"] = head_weight_rule(len(asked) - len(documents))
-    if gate:
-        _train_gate(keys, output, documents, loaded, chunk_tokens, force, tell)
+    if trained:
+        _keep_gate(trained, keys, output, loaded, force)
     _write(output, keys, plan.known_profile.name)
     return load_profile(Path(output), loaded.family.name)
 
@@ -172,7 +176,7 @@ def _chooser(own: Method, budgets_of: Method) -> Method:
     """The method whose slots precisions are compared on: the profile's own, if documents alone are enough for it."""
     from flowmm.rules import build_rules
 
-    alone = own.observe.scout is None and not own.observe.gate and not own.question
+    alone = own.observe.scout is None and own.observe.gate is not True and not own.question
     return own if alone and build_rules(own).budget.counted else budgets_of
 
 
@@ -182,6 +186,7 @@ def _measure(
     method: Method,
     chooser: Method,
     profile: ModelProfile,
+    trained: Gate | None,
     keep: float | None,
     chunk_tokens: int,
     tell: Progress,
@@ -197,7 +202,7 @@ def _measure(
 
     prompt = read_prompt(parts, loaded, notice=notice)
     observes = {method.name: method.observe, chooser.name: chooser.observe}
-    gate = gate_of(profile, loaded, method)
+    gate = trained or gate_of(profile, loaded, method)
     caches = full_caches(prompt, loaded, observes, gate=gate, chunk_tokens=chunk_tokens, progress=tell)
     cache = caches[method.name]
     equal = profile.model_copy(
@@ -256,20 +261,21 @@ def _errors(measured: Sequence[_Measured]) -> PrecisionErrors | None:
     return found if found is not None and found.shares else None
 
 
-def _train_gate(
-    keys: dict[str, Any],
-    output: str | Path,
-    documents: Sequence[Sequence[Part]],
-    loaded: LoadedModel,
-    chunk_tokens: int,
-    force: bool,
-    tell: Progress,
-) -> None:
-    """Train a gate, write it, and name it in the keys of the profile."""
+def _gate(
+    contexts: Sequence[Sequence[Part]], loaded: LoadedModel, chunk_tokens: int, tell: Progress
+) -> tuple[Gate, GateReport]:
     from flowmm.lessons import gate_from
+
+    return gate_from(contexts, loaded, chunk_tokens=chunk_tokens, progress=tell)
+
+
+def _keep_gate(
+    trained: tuple[Gate, GateReport], keys: dict[str, Any], output: str | Path, loaded: LoadedModel, force: bool
+) -> None:
+    """Write a gate, and name it in the keys of the profile."""
     from flowmm.observe.gate_file import save_gate
 
-    gate, report = gate_from(documents, loaded, chunk_tokens=chunk_tokens, progress=tell)
+    gate, report = trained
     save_gate(gate, _gate_path(output), loaded.identity.id, force=force)
     keys["gate"] = _gate_path(output).name
     keys["calibrated"]["gate"] = report.model_dump()

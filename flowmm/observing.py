@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -44,7 +44,8 @@ class Observe(FileModel):
     cumulative: bool = False  # the attention each slot receives from all queries
     reconstruct: Reconstruct | None = None
     probes: Probes | None = None
-    gate: bool = False  # score by the gate that the model's profile names (Fast KVzip)
+    # Look through the gate that the model's profile names (Fast KVzip); without one: an error, or go on.
+    gate: bool | Literal["if_trained"] = False
 
 
 class Scout(Observe):

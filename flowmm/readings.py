@@ -79,9 +79,9 @@ def full_caches(
 
 
 def check_gate(observes: Mapping[str, Observe], gate: Gate | None) -> None:
-    """Raises UsageError if a method looks through a gate, and there is none."""
+    """Raises UsageError if a method cannot do without a gate, and there is none."""
     for name, observe in observes.items():
-        if observe.gate and gate is None:
+        if observe.gate is True and gate is None:
             what = f"method {name} looks through a gate, but the model's profile names none"
             raise UsageError(
                 what, "Train one: flowmm calibrate DOCUMENTS --gate -o my.yaml, then read with -p my.yaml."

@@ -95,6 +95,8 @@ def fields_model(made: type[Any]) -> type[FileModel]:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
     return ... if field.default is dataclasses.MISSING else field.default
 
 

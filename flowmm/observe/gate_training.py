@@ -123,13 +123,13 @@ def rank_correlation(one: Tensor, other: Tensor) -> float:
 def _split(lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Lesson], str]:
     """What to train on, what to hold out, and which that is, in words."""
     if len(lessons) >= _BY_DOCUMENT:
-        return list(lessons[:-1]), [lessons[-1]], "the last document"
+        return list(lessons[:-1]), [lessons[-1]], "the last context"
     shown, held_out = [], []
     for lesson in lessons:
         end = lesson.states[0].shape[0] * (_HELD_OUT - 1) // _HELD_OUT
         shown.append(_cut(lesson, slice(None, end)))
         held_out.append(_cut(lesson, slice(end, None)))
-    return shown, held_out, "the last fifth of each document"
+    return shown, held_out, "the last fifth of each context"
 
 
 def _cut(lesson: Lesson, part: slice) -> Lesson:

@@ -11,6 +11,7 @@ from flowmm.hf.prompt import context_prompt
 from flowmm.hf.shapes import load_shape
 from flowmm.observing import Observe, Probes, Reconstruct, fewest
 from flowmm.records import Answer
+from tests.unit.gates import random_gate
 
 ALL = {
     "snapkv": Observe(tail=8, sample=6),
@@ -79,6 +80,13 @@ def test_passes_that_differ_in_what_is_kept_are_one_pass():
 
 def test_different_draws_of_queries_are_different_passes():
     assert fewest([Reconstruct(queries=5), Reconstruct(queries=6)]) == [Reconstruct(queries=6), Reconstruct(queries=5)]
+
+
+def test_a_gate_that_may_be_missing_is_left_out(tiny, prompt):
+    without = readings.full_caches(prompt, tiny, {"fast": Observe(gate="if_trained")})["fast"]
+    assert all("gate" not in one.observed for one in without.evidence)
+    found = readings.full_caches(prompt, tiny, {"fast": Observe(gate="if_trained")}, gate=random_gate(tiny))["fast"]
+    assert all("gate" in one.observed for one in found.evidence)
 
 
 def test_a_gate_that_is_not_there_is_said_by_the_name_of_the_method(tiny, prompt):

@@ -6,6 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from flowmm.errors import UsageError
+from flowmm.profiles import load_method
+from flowmm.rules import build_rules
+from flowmm.scores.leverage import Leverage
 from flowmm.scores.observed import Observed
 from tests.unit.plain_layers import evidence, layer
 
@@ -37,6 +41,31 @@ def test_without_an_output_projection_the_value_itself_is_the_weight():
 
 def test_it_needs_what_it_names():
     assert Observed(["probes", "gate"]).needs == {"observed.probes", "observed.gate"}
+
+
+def test_a_gate_counts_where_there_is_one_and_is_not_needed():
+    score = Observed(["probes"], if_made=["gate"])
+    assert score.needs == {"observed.probes"}
+    assert score(THREE, SEEN, 0)[0].tolist() == pytest.approx([0.3, 0.1, 0.2])
+    gated = replace(SEEN, observed={**SEEN.observed, "gate": torch.tensor([[0.2, 0.4, 0.1]])})
+    assert score(THREE, gated, 0)[0].tolist() == pytest.approx([0.3, 0.4, 0.2])
+
+
+def test_leverage_counts_like_a_pass_and_needs_none():
+    slots = layer([[[1.0, 0.0], [1.0, 0.1], [-3.0, 0.0]]])
+    seen = replace(evidence([[[0.0, 0.0]]], [102]), observed={"probes": torch.tensor([[0.9, 0.0, 0.0]])})
+    leverage = Leverage()(slots, None, 0)[0].tolist()
+    assert Observed(["leverage"])(slots, seen, 0)[0].tolist() == pytest.approx(leverage)
+    assert Observed(["leverage"]).needs == frozenset()
+    joined = Observed(["probes", "leverage"])(slots, seen, 0)[0].tolist()
+    assert joined == pytest.approx([max(0.9, leverage[0]), *leverage[1:]])
+
+
+def test_only_a_gate_may_be_missing():
+    method = load_method("flowmm")
+    fields = {**method.score.fields, "if_made": ["gaet"]}
+    with pytest.raises(UsageError, match="if_made"):
+        build_rules(method.model_copy(update={"score": method.score.model_copy(update=fields)}))
 
 
 def test_the_tail_counts_by_its_largest_attention_and_not_by_the_sum():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowmm.bench.markdown import check_document
 from flowmm.bench.quality_ledger import Ledger
+from flowmm.bench.quality_losses import loss_orders
 from flowmm.bench.quality_plan import QualityOptions, all_keys, check_options, command_of, header_of, subject_of
 from flowmm.bench.quality_report import QualityReport, results_of
 from flowmm.bench.quality_rows import Key
@@ -144,6 +145,7 @@ def _report(run: Run, options: QualityOptions) -> QualityReport:
         aware_full=aware[0] if aware else None,
         aware=tuple(aware[1:]),
         refused=run.refused,
+        losses=loss_orders(ledger.rows, options.score),
     )
 
 

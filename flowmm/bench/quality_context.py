@@ -20,7 +20,7 @@ from flowmm.contexts import read_prompt
 from flowmm.distil import distilled, lessons
 from flowmm.errors import FlowmmError
 from flowmm.filling import plain_bytes
-from flowmm.held_out import ask_held_out, held_out_questions, text_of
+from flowmm.held_out import HeldOut, agreement, ask_held_out, held_out_questions, text_of
 from flowmm.hf.loading import LoadedModel
 from flowmm.hf.prompt import template_prompt
 from flowmm.layer_tensors import rounded
@@ -49,6 +49,7 @@ class Subject:
     max_new_tokens: int
     chunk_tokens: int
     seed: int
+    losses: bool = False  # whether each small cache is also asked what its file would say that it lost
 
 
 class ContextRun:
@@ -56,6 +57,7 @@ class ContextRun:
 
     def __init__(self, subject: Subject, context: SuiteContext) -> None:
         self._subject, self._context = subject, context
+        self._answered: HeldOut | None = None
 
     def rows(self, pending: Sequence[Key]) -> Iterator[Row]:
         """A row each; the context is read once for all that need it as it is, and once for every other control.
@@ -155,6 +157,7 @@ class ContextRun:
             "answer": perf_counter() - answering,
         }
         marked = zip(questions, answers, strict=True)
+        losses = subject.losses and key.group == "compressed"
         return Row(
             self._context.id,
             *key,
@@ -165,9 +168,16 @@ class ContextRun:
             file_bytes=size.total,
             full_bytes=plain_bytes(full),
             stored=None if stored == key.kv_dtype else stored,
+            agreement=agreement(self._held(full), small, subject.loaded) if losses else None,
             seconds=seconds,
             asked=tuple(_marked(asked, found, evidence.get(asked.id), small) for asked, found in marked),
         )
+
+    def _held(self, full: ContextCache) -> HeldOut:
+        """The full cache's answers to held-out questions; all methods have the same."""
+        if self._answered is None:
+            self._answered = ask_held_out(full, held_out_questions(self._flat), self._subject.loaded)
+        return self._answered
 
     def _compressed(self, full: ContextCache, method: Method, key: Key) -> tuple[ContextCache, str]:
         """The small cache, and the precision that it is to be stored in."""
@@ -187,8 +197,9 @@ class ContextRun:
         known = lessons(full, text_of(self._flat), method, subject.loaded)
         if known is None or method.distil is None:
             return small, name
-        held = ask_held_out(full, held_out_questions(self._flat), subject.loaded)
-        return distilled(small, known, held, subject.loaded, method.distil, PACKINGS[name], subject.seed), name
+        return distilled(
+            small, known, self._held(full), subject.loaded, method.distil, PACKINGS[name], subject.seed
+        ), name
 
 
 def _marked(asked: SuiteQuestion, found: Answer, tokens: list[int] | None, small: ContextCache) -> Asked:

@@ -35,6 +35,7 @@ class QualityOptions:
     score: str = "exact_match"  # which mark the retention is of
     left: tuple[float, ...] = ()  # shares of the full cache's bytes; if any, they are measured in place of ``keep``
     question_aware: bool = False  # also with the question there at compression, reported apart
+    losses: bool = False  # also what each small cache loses by the questions of its file's own, as prefill asks them
     limit: int | None = None  # only the first contexts
     max_new_tokens: int = 64
     chunk_tokens: int = 2048
@@ -111,7 +112,7 @@ def subject_of(
         gate = gate or own
         if strict or rules.budget.counted:
             methods[name] = method
-    how = (options.max_new_tokens, options.chunk_tokens, options.seed)
+    how = (options.max_new_tokens, options.chunk_tokens, options.seed, options.losses)
     return Subject(suite, loaded, profile, methods, gate, strict and not by_bytes, *how), refused
 
 
@@ -160,6 +161,7 @@ def header_of(subject: Subject, options: QualityOptions) -> RunHeader:
         chunk_tokens=options.chunk_tokens,
         rules=sha256(texts.encode()).hexdigest(),
         left=options.left,
+        losses=options.losses,
     )
     return RunHeader(
         SCHEMA_VERSION, subject.suite.name, suite_hash(subject.suite), subject.loaded.identity, options.seed, settings
@@ -174,5 +176,6 @@ def command_of(options: QualityOptions, suite: str, model: ModelOptions) -> str:
     words += [] if options.kv_dtypes is None else ["--kv-dtype", ",".join(options.kv_dtypes)]
     words += [] if options.score == "exact_match" else ["--score", options.score]
     words += ["--question-aware"] if options.question_aware else []
+    words += ["--losses"] if options.losses else []
     words += [] if options.limit is None else ["--limit", str(options.limit)]
     return shlex.join([*words, "--seed", str(options.seed), "-m", called(chosen_model(model)), "-o", "results"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowmm.bench.intervals import ratio_interval
+from flowmm.bench.quality_losses import LossOrder
 from flowmm.bench.quality_rows import SCHEMA_VERSION, Asked, Key, Row
 
 MARKS = ("exact_match", "containment", "anls", "rouge_l")
@@ -97,6 +98,7 @@ class QualityReport:
     aware_full: Result | None = None
     aware: tuple[Result, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    losses: tuple[LossOrder, ...] = ()
 
     def name_of(self, one: Result) -> str:
         """What a compressed result is called: the method, with the precision where there are several."""
@@ -123,6 +125,8 @@ class QualityReport:
         if self.aware_full is not None:
             aware = {"full": self.aware_full.as_dict(), "results": [one.as_dict() for one in self.aware]}
             found["question_aware"] = aware
+        if self.losses:
+            found["losses"] = [one.as_dict() for one in self.losses]
         return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flowmm.records import ModelIdentity
+from flowmm.records import Agreement, ModelIdentity
 
 SCHEMA_VERSION = 1
 
@@ -61,6 +61,7 @@ class Row:
     file_bytes: int = 0  # of a file, with room for what only a job knows, see byte_planner.RESERVE
     full_bytes: int = 0  # of the full cache's keys and values in 16 bits
     stored: str | None = None  # the precision, where the planner chose it
+    agreement: Agreement | None = None  # what a file would say of its loss, where that was asked for
 
     @property
     def key(self) -> Key:
@@ -81,6 +82,7 @@ class Settings:
     chunk_tokens: int
     rules: str  # sha256 of the methods' and the profile's texts
     left: tuple[float, ...] = ()  # shares of the full cache's bytes
+    losses: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def quality_section(report: QualityReport, command: str, curve: str) -> str:
         *table(("control", *_COLUMNS[2:]), controls),
         *_detail(report),
         *_aware(report),
+        *_losses(report),
         *(f"\n`{name}` was not measured: {why}." for name, why in report.refused.items()),
     ]
     return "\n".join(lines)
@@ -95,6 +96,38 @@ def _aware(report: QualityReport) -> list[str]:
         "",
         *_results_table((report.aware_full, *report.aware)),
     ]
+
+
+def _losses(report: QualityReport) -> list[str]:
+    if not report.losses:
+        return []
+    rows = [
+        (
+            f"`{one.method}`",
+            one.kv_dtype,
+            *keep_lost(one.keep, one.rows, one.lost),
+            *map(correlation, (one.kl, one.top1)),
+        )
+        for one in report.losses
+    ]
+    return [
+        "",
+        "What files say of their own loss (held-out questions, as `prefill` asks them), beside the answers lost: "
+        "Spearman's rank correlation over contexts with the divergence, and with the share of tokens that come out "
+        "otherwise:",
+        "",
+        *table(("method", "dtype", "keep", "contexts", "answers lost", "divergence", "tokens otherwise"), rows),
+    ]
+
+
+def keep_lost(keep: float | None, rows: int, lost: float) -> tuple[str, str, str]:
+    """Cells of a line about losses."""
+    return ("all" if keep is None else f"{100 * keep:g} %", str(rows), f"{100 * lost:.1f} %")
+
+
+def correlation(found: float | None) -> str:
+    """A cell; all losing the same has none."""
+    return "not defined" if found is None else f"{found:.2f}"
 
 
 def _percent(share: float) -> str:

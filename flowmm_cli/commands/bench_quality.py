@@ -31,6 +31,10 @@ Score = Annotated[
 Aware = Annotated[
     bool, typer.Option("--question-aware", help="Also with the question there at compression, reported apart. Slow.")
 ]
+Losses = Annotated[
+    bool,
+    typer.Option("--losses", help="Also whether what files say of their own loss tells which contexts lose answers."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first contexts.")]
 Longest = Annotated[int, typer.Option("--max-new-tokens", "-n", metavar="N", min=1, help="Of an answer.")]
 ChunkTokens = Annotated[int, typer.Option("--chunk-tokens", metavar="N", min=1, help="Tokens per forward pass.")]
@@ -48,6 +52,7 @@ def quality(
     kv_dtype: KvDtypes = None,
     score: Score = "exact_match",
     question_aware: Aware = False,
+    losses: Losses = False,
     limit: Limit = None,
     max_new_tokens: Longest = 64,
     chunk_tokens: ChunkTokens = 2048,
@@ -77,6 +82,7 @@ def quality(
         kv_dtypes=None if kv_dtype is None else tuple(name.strip() for name in kv_dtype.split(",")),
         score=score,
         question_aware=question_aware,
+        losses=losses,
         limit=limit,
         max_new_tokens=max_new_tokens,
         chunk_tokens=chunk_tokens,
@@ -135,8 +141,25 @@ def _put_quality(report: "QualityReport") -> None:
     output.put(f"{report.suite}: {report.contexts} contexts, {questions} questions; {report.model}, {report.dtype}.")
     output.put("")
     output.put_table(columns, rows, right=range(1, len(columns)))
+    _put_losses(report)
     for name, why in report.refused.items():
         output.say(f"{name} was not measured: {why}")
+
+
+def _put_losses(report: "QualityReport") -> None:
+    if not report.losses:
+        return
+    from flowmm.bench.quality_table import correlation, keep_lost
+
+    rows = [
+        (one.method, one.kv_dtype, *keep_lost(one.keep, one.rows, one.lost), *map(correlation, (one.kl, one.top1)))
+        for one in report.losses
+    ]
+    output.put("")
+    output.put("Rank correlation of answers lost with what files say of their own loss:")
+    output.put("")
+    columns = ("", "dtype", "keep", "contexts", "answers lost", "divergence", "tokens otherwise")
+    output.put_table(columns, rows, right=range(2, len(columns)))
 
 
 def _put_order(report: "OrderReport") -> None:

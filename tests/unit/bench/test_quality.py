@@ -242,3 +242,19 @@ def test_what_cannot_be_is_refused_before_a_model_is_loaded(options, error, what
 def test_what_is_no_suite_is_refused(tmp_path):
     with pytest.raises(InputError, match="is no"):
         bench_quality(tmp_path / "none", tmp_path / "out", options=OPTIONS, model=MODEL)
+
+
+def test_what_files_say_of_their_loss_is_measured_on_demand(suite, tmp_path):
+    options = replace(OPTIONS, methods=("snapkv",), keep=(0.6, 0.4), losses=True)
+    report = bench_quality(suite, tmp_path, options=options, model=MODEL)
+    assert [(one.method, one.keep, one.rows) for one in report.losses] == [
+        ("snapkv", 0.6, 2),
+        ("snapkv", 0.4, 2),
+        ("snapkv", None, 4),
+    ]
+    assert report.as_dict()["losses"][0]["method"] == "snapkv"
+    assert "What files say of their own loss" in (tmp_path / "table.md").read_text()
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()[1:]]
+    told = [row["agreement"] for row in rows if row["group"] == "compressed"]
+    assert all(0 <= one["top1"] <= 1 and one["kl"] > 0 for one in told)
+    assert all(row["agreement"] is None for row in rows if row["group"] == "control")

@@ -17,6 +17,7 @@ from flowmm.reader.vocabulary import COLOURS
 from flowmm.reader.writer import Writer
 
 _TOLD_TOO = 0.2  # of the statements that lead on are asked about for what they say themselves
+_OF_A_COLOUR = 3.5  # badges that are counted, on average
 _START, _REPEATED = 3, 12  # words that a repetition starts from, and that it has at most
 
 
@@ -78,7 +79,8 @@ def _facts(rng: Random, layout: Layout, held_out: bool) -> tuple[list[Fact], lis
     rng.shuffle(keys)
     facts: list[Fact] = []
     colours = rng.sample(COLOURS, len(COLOURS))
-    counted = colours[: rng.randint(2, 8)]
+    badges = sum(segment.facts for segment in layout.segments if segment.badges)
+    counted = colours[: max(2, min(8, round(badges / _OF_A_COLOUR)))]  # so that no number is said blindly
     for segment in layout.segments:
         if segment.badges:
             # Only badges that are counted have colours in common.

@@ -87,7 +87,9 @@ def _look_loss(x: Tensor, layer: Any, rotation: Rotation, looks: Looks) -> Tenso
     key = rotate(project(attention.k_proj, looks.head // group, h), (cos, sin))
     scores = (query @ key.transpose(1, 2)).float() * size**-0.5
     place = torch.arange(x.shape[1], device=x.device)
-    unseen = (place >= looks.lengths[:, None, None]) | (place > source[..., None])
+    unseen = place > source[..., None]
+    if not looks.even:  # what is paid to questions blurs no share that tells a number
+        unseen = unseen | (place >= looks.lengths[:, None, None])
     scores = scores.masked_fill(unseen, -1e4)
     paid = scores.log_softmax(-1)
     if looks.even:

@@ -100,7 +100,7 @@ def test_even_attention_costs_nothing_and_the_head_that_is_told_is_meant(net):
         looks = Looks(0, head, even, torch.tensor([[5]]), target, torch.tensor([4]))
         return forward._look_loss(x, layer, rotation, looks).item()
 
-    assert loss(2, [0, 1, 2, 3]) == pytest.approx(0, abs=1e-5)  # all that stands before the questions
-    assert loss(2, [0, 3]) == pytest.approx(math.log(2), abs=1e-5)
-    assert loss(2, [0, 1, 2, 3], even=False) == pytest.approx(0, abs=1e-5)
+    assert loss(2, [0, 1, 2, 3], even=False) == pytest.approx(0, abs=1e-5)  # all that stands before the questions
+    assert loss(2, [0, 1, 2, 3, 4, 5]) == pytest.approx(0, abs=1e-5)  # and the question up to the place itself
+    assert loss(2, [0, 3]) == pytest.approx(math.log(3), abs=1e-5)
     assert loss(1, [0, 1, 2, 3]) > 1e-3

@@ -2,7 +2,8 @@
 
     flowmm bench quality --suite SUITE --keep 0.1,0.05 -o results --method "$(python bench/ablation.py FOLDER)"
 
-Prints the method and the files it wrote, with commas. A part that is renamed in profiles/methods/flowmm.yaml is an error here.
+Prints the method and the files it wrote, with commas. A part that is renamed in profiles/methods/flowmm.yaml is an
+error here.
 """
 
 import sys

@@ -49,6 +49,7 @@ PARTS = {
     "no-gate": without_gate,
     "no-value-norm": without("score", "times_value_norm"),
     "no-head-weight": without("budget", "head_weight"),
+    "no-shared-tokens": without("budget", "shared_tokens"),
     "no-alive": without("budget", "alive"),
     "equal-heads": equal_heads,
 }

@@ -10,13 +10,19 @@ from torch import Tensor
 from flowmm.budgets.choose import Ranking, choose
 
 
-def alive(layers: Sequence[Ranking], share: float) -> list[Tensor]:
-    """Per layer ``[H_kv, S]`` bool: the best slot of each of the ``share`` of the tokens whose best slots are best."""
+def best_of_tokens(layers: Sequence[Ranking]) -> Tensor:
+    """``[num_tokens]`` float32: the best score of each token in any layer and head; -inf where it has no slot."""
     num_tokens = 1 + max(int(ranking.layer.position.max()) for ranking in layers)
     best = layers[0].scores.new_full((num_tokens,), float("-inf"))
     for ranking in layers:
         scores = ranking.scores.masked_fill(~ranking.living, float("-inf"))
         best = best.scatter_reduce(0, ranking.layer.position.long().flatten(), scores.flatten(), "amax")
+    return best
+
+
+def alive(layers: Sequence[Ranking], share: float) -> list[Tensor]:
+    """Per layer ``[H_kv, S]`` bool: the best slot of each of the ``share`` of the tokens whose best slots are best."""
+    best = best_of_tokens(layers)
     number = round(share * int((best > float("-inf")).sum()))
     important = choose(best[None], torch.zeros_like(best, dtype=torch.int)[None], number)[0]
     found = []

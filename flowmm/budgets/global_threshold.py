@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowmm.budgets.alive import alive
+from flowmm.budgets.alive import alive, best_of_tokens
 from flowmm.budgets.choose import OUT_OF_SIGHT, Ranking, choose
 from flowmm.context import Modality
 from flowmm.errors import UsageError
@@ -32,6 +32,9 @@ class GlobalThreshold:
             (against eviction from every head: Physics of KV compression, arXiv 2603.01426).
         head_weight: scores count times the profile's ``head_weight``, if it has one: attention in a head that answers
             hardly need is worth less. Negative scores are refused: a small weight would make them count more.
+        shared_tokens: with ``head_weight``, what a token is worth in the head that needs it most, it is worth in every
+            head, times that head's weight: where answers take several steps, the heads of the later ones need what no
+            probe makes them look at. Without measured weights all heads would keep the same, so then it does nothing.
         head_budget: the floor is a share of what the profile's ``head_budget`` gives each head, if it has one.
     """
 
@@ -41,11 +44,15 @@ class GlobalThreshold:
     modality_floor: Share = 0.0
     alive: Share = 0.0
     head_weight: bool = False
+    shared_tokens: bool = False
     head_budget: bool = False
 
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """``[H_kv, S]`` bool per layer; all together exactly as many slots as a uniform budget keeps."""
         layers = [self._weighted(ranking) for ranking in rankings]
+        if self.shared_tokens:
+            best = best_of_tokens(layers)
+            layers = [self._shared(ranking, best) for ranking in layers]
         guards = alive(layers, self.alive)
         tiers = [self._tier(ranking, guard).flatten() for ranking, guard in zip(layers, guards, strict=True)]
         scores = torch.cat([ranking.scores.flatten() for ranking in layers])
@@ -63,6 +70,13 @@ class GlobalThreshold:
         weights = ranking.head_weights.to(ranking.scores.device)[:, None]
         scores = torch.where(ranking.scores > OUT_OF_SIGHT, ranking.scores * weights, ranking.scores)
         return replace(ranking, scores=scores)
+
+    def _shared(self, ranking: Ranking, best: Tensor) -> Ranking:
+        if not self.head_weight or ranking.head_weights is None:
+            return ranking
+        anywhere = best[ranking.layer.position.long()] * ranking.head_weights.to(best.device)[:, None]
+        seen = ranking.living & (ranking.scores > OUT_OF_SIGHT)
+        return replace(ranking, scores=torch.where(seen, ranking.scores.maximum(anywhere), ranking.scores))
 
     def _tier(self, ranking: Ranking, guarded: Tensor) -> Tensor:
         """``[H_kv, S]``: 2 for protected slots, 1 for guarded ones, 0 for others, -1 for padding."""

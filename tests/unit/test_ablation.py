@@ -21,4 +21,5 @@ def test_every_part_is_removed_once(tmp_path, capsys):
     assert not rules["value-norm"].score.times_value_norm
     assert not rules["head-weight"].budget.head_weight
     assert rules["alive"].budget.alive == 0 < given.budget.alive
-    assert len(rules) == 8
+    assert not rules["shared-tokens"].budget.shared_tokens
+    assert len(rules) == 9

@@ -100,3 +100,22 @@ def test_negative_scores_cannot_be_weighed():
     with pytest.raises(UsageError, match="at least 0"):
         kept(one, head_weight=True)
     assert kept(one) == [[[1]]]
+
+
+def test_what_one_head_needs_counts_in_all_by_their_weights():
+    # Token 0 is worth 8 in the first head, so 8 times a half in the second, which sees nothing in it.
+    weights = torch.tensor([1.0, 0.5])
+    one = replace(ranking([[8.0, 1.0, 2.0], [0.0, 3.0, 3.5]], 1), head_weights=weights)
+    assert kept(one, head_weight=True) == [[[0, 2], []]]
+    assert kept(one, head_weight=True, shared_tokens=True) == [[[0], [0]]]
+    # The same over layers; what is out of sight or not there does not come back.
+    first = replace(ranking([[8.0, 1.0, 2.0]], 1), head_weights=weights[:1])
+    second = replace(ranking([[OUT_OF_SIGHT, 3.0, 0.1]], 1), head_weights=weights[1:])
+    assert kept(first, second, head_weight=True, shared_tokens=True) == [[[0, 2]], [[]]]
+
+
+def test_tokens_are_shared_by_measured_weights_only():
+    one = ranking([[8.0, 1.0, 2.0], [0.0, 3.0, 3.5]], 1)
+    assert kept(one, head_weight=True, shared_tokens=True) == kept(one) == [[[0], [2]]]
+    weighed = replace(one, head_weights=torch.tensor([1.0, 0.5]))
+    assert kept(weighed, shared_tokens=True) == kept(weighed)

@@ -50,6 +50,7 @@ PARTS = {
     "no-value-norm": without("score", "times_value_norm"),
     "no-head-weight": without("budget", "head_weight"),
     "no-shared-tokens": without("budget", "shared_tokens"),
+    "no-floor": without("budget", "floor"),
     "no-alive": without("budget", "alive"),
     "equal-heads": equal_heads,
 }

@@ -50,11 +50,11 @@ class GlobalThreshold:
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """``[H_kv, S]`` bool per layer; all together exactly as many slots as a uniform budget keeps."""
         layers = [self._weighted(ranking) for ranking in rankings]
+        guards = alive(layers, self.alive)  # guards go by what each head itself needs
+        tiers = [self._tier(ranking, guard).flatten() for ranking, guard in zip(layers, guards, strict=True)]
         if self.shared_tokens:
             best = best_of_tokens(layers)
             layers = [self._shared(ranking, best) for ranking in layers]
-        guards = alive(layers, self.alive)
-        tiers = [self._tier(ranking, guard).flatten() for ranking, guard in zip(layers, guards, strict=True)]
         scores = torch.cat([ranking.scores.flatten() for ranking in layers])
         total = sum(ranking.count * ranking.scores.shape[0] for ranking in layers)
         kept = choose(scores[None], torch.cat(tiers)[None], total)[0]

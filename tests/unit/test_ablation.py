@@ -22,4 +22,5 @@ def test_every_part_is_removed_once(tmp_path, capsys):
     assert not rules["head-weight"].budget.head_weight
     assert rules["alive"].budget.alive == 0 < given.budget.alive
     assert not rules["shared-tokens"].budget.shared_tokens
-    assert len(rules) == 9
+    assert rules["floor"].budget.floor == 0 < given.budget.floor
+    assert len(rules) == 10

@@ -122,7 +122,7 @@ Quality = Annotated[
     Literal["fast", "balanced", "max"] | None,
     typer.Option(
         "--quality",
-        help="Short for --method flowmm-fast (one pass), flowmm (the default) or flowmm-max (trains what is kept).",
+        help="Short for --method flowmm-fast (one pass), flowmm (the default) or flowmm-max (asks more).",
         rich_help_panel=_COMPRESSION,
     ),
 ]

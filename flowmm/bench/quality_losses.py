@@ -27,6 +27,13 @@ class LossOrder:
     kl: float | None
     top1: float | None
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Precision, share, contexts, answers lost, and both correlations, as tables show them."""
+        keep = "all" if self.keep is None else f"{100 * self.keep:g} %"
+        found = ("not defined" if one is None else f"{one:.2f}" for one in (self.kl, self.top1))
+        return (self.kv_dtype, keep, str(self.rows), f"{100 * self.lost:.1f} %", *found)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)

@@ -101,15 +101,7 @@ def _aware(report: QualityReport) -> list[str]:
 def _losses(report: QualityReport) -> list[str]:
     if not report.losses:
         return []
-    rows = [
-        (
-            f"`{one.method}`",
-            one.kv_dtype,
-            *keep_lost(one.keep, one.rows, one.lost),
-            *map(correlation, (one.kl, one.top1)),
-        )
-        for one in report.losses
-    ]
+    rows = [(f"`{one.method}`", *one.cells) for one in report.losses]
     return [
         "",
         "What files say of their own loss (held-out questions, as `prefill` asks them), beside the answers lost: "
@@ -118,16 +110,6 @@ def _losses(report: QualityReport) -> list[str]:
         "",
         *table(("method", "dtype", "keep", "contexts", "answers lost", "divergence", "tokens otherwise"), rows),
     ]
-
-
-def keep_lost(keep: float | None, rows: int, lost: float) -> tuple[str, str, str]:
-    """Cells of a line about losses."""
-    return ("all" if keep is None else f"{100 * keep:g} %", str(rows), f"{100 * lost:.1f} %")
-
-
-def correlation(found: float | None) -> str:
-    """A cell; all losing the same has none."""
-    return "not defined" if found is None else f"{found:.2f}"
 
 
 def _percent(share: float) -> str:

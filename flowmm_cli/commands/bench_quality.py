@@ -149,17 +149,11 @@ def _put_quality(report: "QualityReport") -> None:
 def _put_losses(report: "QualityReport") -> None:
     if not report.losses:
         return
-    from flowmm.bench.quality_table import correlation, keep_lost
-
-    rows = [
-        (one.method, one.kv_dtype, *keep_lost(one.keep, one.rows, one.lost), *map(correlation, (one.kl, one.top1)))
-        for one in report.losses
-    ]
     output.put("")
     output.put("Rank correlation of answers lost with what files say of their own loss:")
     output.put("")
     columns = ("", "dtype", "keep", "contexts", "answers lost", "divergence", "tokens otherwise")
-    output.put_table(columns, rows, right=range(2, len(columns)))
+    output.put_table(columns, [(one.method, *one.cells) for one in report.losses], right=range(2, len(columns)))
 
 
 def _put_order(report: "OrderReport") -> None:

@@ -53,6 +53,5 @@ def test_every_variant_guards_important_tokens_under_one_threshold(name):
     assert build_rules(method).budget.alive > 0
 
 
-def test_only_the_thorough_variant_trains():
-    assert [name for name in VARIANTS if load_method(name).distil or load_method(name).refit] == ["flowmm-max"]
-    assert load_method("flowmm-max").distil.steps > 0
+def test_no_variant_trains_what_it_keeps():
+    assert not [name for name in VARIANTS if load_method(name).distil or load_method(name).refit]

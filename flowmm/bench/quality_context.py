@@ -15,7 +15,7 @@ from flowmm.bench.quality_rows import PLANNER, Asked, Key, Row
 from flowmm.bench.suite import Suite, SuiteContext, SuiteQuestion
 from flowmm.byte_planner import expected_size, limit_of, plan_bytes
 from flowmm.compress import compress
-from flowmm.context import ContextCache, Modality
+from flowmm.context import ContextCache, LayerCache, Modality
 from flowmm.contexts import read_prompt
 from flowmm.distil import distilled, lessons
 from flowmm.errors import FlowmmError
@@ -57,7 +57,7 @@ class ContextRun:
 
     def __init__(self, subject: Subject, context: SuiteContext) -> None:
         self._subject, self._context = subject, context
-        self._answered: HeldOut | None = None
+        self._answered: tuple[tuple[LayerCache, ...], HeldOut] | None = None
 
     def rows(self, pending: Sequence[Key]) -> Iterator[Row]:
         """A row each; the context is read once for all that need it as it is, and once for every other control.
@@ -174,10 +174,11 @@ class ContextRun:
         )
 
     def _held(self, full: ContextCache) -> HeldOut:
-        """The full cache's answers to held-out questions; all methods have the same."""
-        if self._answered is None:
-            self._answered = ask_held_out(full, held_out_questions(self._flat), self._subject.loaded)
-        return self._answered
+        """The full cache's answers to held-out questions; all methods of one reading have the same."""
+        if self._answered is None or self._answered[0] is not full.layers:
+            held = ask_held_out(full, held_out_questions(self._flat), self._subject.loaded)
+            self._answered = (full.layers, held)
+        return self._answered[1]
 
     def _compressed(self, full: ContextCache, method: Method, key: Key) -> tuple[ContextCache, str]:
         """The small cache, and the precision that it is to be stored in."""

@@ -38,7 +38,8 @@ Keep = Annotated[
 Gate = Annotated[
     bool,
     typer.Option(
-        "--gate", help="Also train a gate, which the method fast-kvzip needs; it is written beside the profile."
+        "--gate",
+        help="Also train a gate, beside the profile: what is recommended keeps more with one, fast-kvzip needs it.",
     ),
 ]
 Suite = Annotated[
@@ -46,7 +47,7 @@ Suite = Annotated[
     typer.Option(
         "--suite",
         metavar="DIR",
-        help="Contexts with questions like those to come (docs/suites.md): heads are weighed by their answers too.",
+        help="Contexts with questions like those to come (docs/suites.md): heads are weighed, a gate trained by them.",
     ),
 ]
 

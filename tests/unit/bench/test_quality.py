@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 import flowmm.bench.quality as quality
 from flowmm import QualityOptions, readings
+from flowmm.bench import quality_context
 from flowmm.bench.quality import bench_quality
 from flowmm.bench.quality_order import bench_order
 from flowmm.chosen import load_chosen_model
@@ -258,3 +260,12 @@ def test_what_files_say_of_their_loss_is_measured_on_demand(suite, tmp_path):
     told = [row["agreement"] for row in rows if row["group"] == "compressed"]
     assert all(0 <= one["top1"] <= 1 and one["kl"] > 0 for one in told)
     assert all(row["agreement"] is None for row in rows if row["group"] == "control")
+
+
+def test_held_out_answers_are_of_the_reading_that_is_measured(monkeypatch):
+    asked = []
+    monkeypatch.setattr(quality_context, "ask_held_out", lambda full, *_: asked.append(full.layers) or len(asked))
+    run = quality_context.ContextRun(SimpleNamespace(loaded=None), None)
+    run._flat = []
+    first, second = (SimpleNamespace(layers=(object(),)) for _ in range(2))
+    assert [run._held(first), run._held(first), run._held(second)] == [1, 1, 2]

@@ -5,15 +5,17 @@ from random import Random
 
 from flowmm.reader import levels, links
 from flowmm.reader.layouts import Layout
-from flowmm.reader.pieces import Level
+from flowmm.reader.pieces import Level, lengthened
 
 _MASTERED = 0.8  # running share of right answers that opens the next level
-_READ = 0.6  # the same for whole cells, where only the vision tower is trained, and for answers of many words
+_READ = 0.6  # the same for whole cells, where only the vision tower is trained, and for what is learnt late
 _REVIEW = 0.2  # share of batches from earlier levels
 _MEMORY = 0.92  # of the running share
 
 READING = "reading"  # the vision tower alone
-_LONG = ("lists",)
+_EASED = ("counts", "lists")  # one wrong token spoils a list, and a number says nothing of how near it is
+_LENGTHENED = 0.1  # share of the contexts of a track's last level
+_SHORT = (READING, "papers", "lists", "repeats")  # never lengthened
 TRACKS: dict[str, list[Level]] = {
     "text": levels.text_levels(),
     "pages": levels.page_levels(),
@@ -33,8 +35,8 @@ STAGES: dict[str, dict[str, float]] = {
     "joint": {"text": 0.15, READING: 0.4, "pages": 0.25, "mixed": 0.2},
     "finish": {"text": 0.1, READING: 0.2, "papers": 0.7},  # what the samples are made of
     "wide": {"text": 0.1, READING: 0.2, "papers": 0.5, "chains": 0.04, "badges": 0.08, "tables": 0.08},
-    "wider": {"text": 0.07, READING: 0.14, "pages": 0.08, "mixed": 0.14, "papers": 0.03, "chains": 0.15}
-    | {"badges": 0.13, "tables": 0.14, "counts": 0.14, "lists": 0.02, "repeats": 0.04},
+    "wider": {"text": 0.08, READING: 0.13, "pages": 0.08, "mixed": 0.14, "papers": 0.03, "chains": 0.14}
+    | {"badges": 0.12, "tables": 0.19, "counts": 0.14, "lists": 0.02, "repeats": 0.03},
 }
 
 
@@ -52,14 +54,17 @@ class Progress:
         level = self.levels[track]
         if level and rng.random() < _REVIEW:
             level = rng.randrange(level)
-        return track, level, TRACKS[track][level](rng)
+        layout = TRACKS[track][level](rng)
+        if track not in _SHORT and level + 1 == len(TRACKS[track]) and rng.random() < _LENGTHENED:
+            layout = lengthened(rng, layout)
+        return track, level, layout
 
     def record(self, track: str, level: int, share: float) -> bool:
         """Take in the share of right answers of a batch; True if that opened the next level."""
         if level != self.levels[track]:
             return False
         self.shares[track] = _MEMORY * self.shares[track] + (1 - _MEMORY) * share
-        mastered = self.shares[track] > (_READ if track in (READING, *_LONG) else _MASTERED)
+        mastered = self.shares[track] > (_READ if track in (READING, *_EASED) else _MASTERED)
         if not mastered or level + 1 == len(TRACKS[track]):
             return False
         self.levels[track] += 1

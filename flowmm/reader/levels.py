@@ -166,7 +166,7 @@ def table_levels() -> list[Level]:
         lambda rng: _table(rng, rng.randint(2, 3), 2, 1),
         lambda rng: _table(rng, rng.randint(3, 5), rng.randint(1, 3), 2),
         lambda rng: _table(rng, rng.randint(3, 7), rng.randint(1, 3), 3),
-        lambda rng: _tables(rng, rng.randint(2, 4), rng.randint(3, 7), rng.randint(2, 4)),
+        lambda rng: _tables(rng, rng.choice((2, 3, 4, 7)), rng.randint(3, 7), rng.randint(2, 4)),
     ]
 
 

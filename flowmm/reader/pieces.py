@@ -59,6 +59,25 @@ def varied(rng: Random, layout: Layout) -> Layout:
     return replace(layout, near=near, longest=longest, plain=plain)
 
 
+def lengthened(rng: Random, layout: Layout) -> Layout:
+    """``layout`` with texts and pages of little in them, up to some 4,300 tokens in all."""
+    room = rng.randint(1500, 4300)
+    cells, filler = layout.rows * layout.columns, round(11 + 22 * layout.strange)
+    paged = layout.rows >= 6 and layout.columns >= 10 and not layout.count
+    parts: list[Segment] = []
+    for segment in layout.segments:
+        room -= cells if segment.page else 14 * segment.facts + filler * segment.fillers
+    while room > 300:
+        if paged and rng.random() < 0.5:
+            parts.append(crowd(rng, layout.rows - 3, (0, 3)))  # two lines stay for statements that lead on
+            room -= cells
+        else:
+            part = Segment(0 if layout.count else rng.randint(0, 4), rng.randint(10, max(10, min(60, room // filler))))
+            parts.append(part)
+            room -= 14 * part.facts + filler * part.fillers
+    return replace(layout, segments=shuffled(rng, *layout.segments, *parts))
+
+
 def shuffled(rng: Random, *segments: Segment) -> tuple[Segment, ...]:
     """The segments in random order."""
     return tuple(rng.sample(segments, len(segments)))

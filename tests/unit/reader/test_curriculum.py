@@ -1,10 +1,13 @@
+from collections import Counter
 from random import Random
 
 import pytest
 
 from flowmm.reader import curriculum
+from flowmm.reader.contexts import draw_context
 from flowmm.reader.curriculum import Progress
 from flowmm.reader.pages import CELL
+from flowmm.reader.pieces import lengthened
 
 LEVELS = [(track, number) for track, levels in curriculum.TRACKS.items() for number in range(len(levels))]
 
@@ -37,3 +40,14 @@ def test_the_last_level_has_no_next_one():
     last = len(curriculum.TRACKS["pages"]) - 1
     progress.levels["pages"] = last
     assert not any(progress.record("pages", last, 1.0) for _ in range(60))
+
+
+@pytest.mark.parametrize("track", [track for track in curriculum.TRACKS if track not in curriculum._SHORT])
+def test_a_context_is_lengthened_by_little_that_counts(track):
+    for seed in range(6):
+        layout = curriculum.TRACKS[track][-1](Random(seed))
+        longer = lengthened(Random(seed), layout)
+        added = Counter(longer.segments) - Counter(layout.segments)
+        assert not Counter(layout.segments) - Counter(longer.segments)
+        assert all(segment.facts <= (0 if layout.count else 4) for segment in added)
+        assert len(draw_context(Random(seed), longer).ids) < 6000

@@ -63,7 +63,7 @@ def calibrate_model(
     method: str = METHOD,
     keep: float | None = None,
     gate: bool = False,
-    suite: str | Path | None = None,
+    suites: Sequence[str | Path] = (),
     chunk_tokens: int = 2048,
     force: bool = False,
     progress: Progress | None = None,
@@ -80,7 +80,7 @@ def calibrate_model(
         method: whose budgets are measured; one that lets heads keep different numbers of slots.
         keep: share of the slots that it keeps; None is ``compress.DEFAULT_KEEP``.
         gate: also train a gate (Fast KVzip), which reads each context twice more, and write it beside the profile.
-        suite: folder of contexts with questions like those to come (docs/suites.md). Heads are weighed by what
+        suites: folders of contexts with questions like those to come (docs/suites.md). Heads are weighed by what
             these lose, and a gate is trained on the contexts too.
         chunk_tokens: tokens per forward pass.
         force: overwrite.
@@ -93,7 +93,7 @@ def calibrate_model(
     Raises:
         FlowmmError: see :mod:`flowmm.errors`; nothing is left under ``output`` then.
     """
-    _check_output(output, force, gate)
+    _check_output(output, force, gate, paths)
     tell = progress or _nobody
     name = chosen_model(model)
     plan = Plan.early(name, CompressOptions(enabled=False, profile=profile, keep=keep))
@@ -101,12 +101,12 @@ def calibrate_model(
     documents = _read_each(paths, plan.reading(read), tell)
     from flowmm.head_weights import asked_of, head_weights  # not before: a bad name or document needs no torch
 
-    asked = asked_of(documents, suite, plan.reading(read))
+    asked = asked_of(documents, suites, plan.reading(read))
     loaded = _load(model, budgets_of, notice)
     plan = plan.completed(loaded.family.name)
     chooser = _chooser(plan.known_method, budgets_of)
     weights = head_weights(asked, loaded, chunk_tokens, tell)
-    weighed = plan.known_profile.model_copy(update={"head_weight": weights})
+    weighed = plan.known_profile if weights is None else plan.known_profile.model_copy(update={"head_weight": weights})
     trained = _gate([parts for parts, _ in asked], loaded, chunk_tokens, tell) if gate else None
     measured = []
     for done, (path, parts) in enumerate(zip(paths, documents, strict=True)):
@@ -132,12 +132,13 @@ def calibrate_model(
     return load_profile(Path(output), loaded.family.name)
 
 
-def _check_output(output: str | Path, force: bool, gate: bool) -> None:
-    from flowmm.atomic import check_target
+def _check_output(output: str | Path, force: bool, gate: bool, paths: Sequence[str]) -> None:
+    from flowmm.atomic import check_apart, check_target
 
     if Path(output).suffix not in (".yaml", ".yml"):
         raise UsageError(f"{output}: is no name of a profile, expected one that ends in .yaml", f"Write {output}.yaml.")
     check_target(output, force=force)
+    check_apart(output, paths)
     if gate:
         check_target(_gate_path(output), force=force)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from flowmm.bench.suite import read_suite
+from flowmm.bench.suites import open_suite
 from flowmm.calibration import head_weight_of
 from flowmm.context import ContextCache
 from flowmm.contexts import full_cache, read_prompt
@@ -61,19 +61,18 @@ def questions_about(parts: Sequence[Part]) -> tuple[str, ...]:
     return tuple(_ABOUT.format(item=name) for name in names(text_of(parts), _ITEMS))
 
 
-def asked_of(documents: Sequence[Sequence[Part]], suite: str | Path | None, read: ReadOptions) -> list[Asked]:
-    """The documents, with questions about names in them, and the contexts of a suite with its questions.
+def asked_of(documents: Sequence[Sequence[Part]], suites: Sequence[str | Path], read: ReadOptions) -> list[Asked]:
+    """The documents, with questions about names in them, and the contexts of suites with their questions.
 
     Raises:
-        InputError: the suite, or a document of it, cannot be read.
+        InputError: a suite, or a document of it, cannot be read.
     """
     found: list[Asked] = [(parts, questions_about(parts)) for parts in documents]
-    if suite is None:
-        return found
-    known = read_suite(Path(suite))
-    for context in known.contexts:
-        parts = known.load_parts(context, max_pixels=read.max_pixels)
-        found.append(([part for some in parts for part in some], tuple(one.question for one in context.questions)))
+    for suite in suites:
+        known = open_suite(Path(suite))
+        for context in known.contexts:
+            parts = known.load_parts(context, max_pixels=read.max_pixels)
+            found.append(([part for some in parts for part in some], tuple(one.question for one in context.questions)))
     return found
 
 

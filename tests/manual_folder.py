@@ -69,5 +69,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=sorted(SPLITS), default="test")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--modules", metavar="A,B", type=lambda names: tuple(names.split(",")), default=MODULES)
     options = parser.parse_args()
-    print_manuals(options.folder, split=options.split, seed=options.seed)
+    print_manuals(options.folder, split=options.split, seed=options.seed, modules=options.modules)

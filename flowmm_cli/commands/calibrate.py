@@ -9,6 +9,7 @@ import typer
 from flowmm_cli import options as o
 from flowmm_cli import output
 from flowmm_cli.commands import prefill as p
+from flowmm_cli.values import parse_share
 
 if TYPE_CHECKING:
     from flowmm import ModelProfile
@@ -42,12 +43,13 @@ Gate = Annotated[
         help="Also train a gate, beside the profile: what is recommended keeps more with one, fast-kvzip needs it.",
     ),
 ]
-Suite = Annotated[
-    Path | None,
+Suites = Annotated[
+    list[Path] | None,
     typer.Option(
         "--suite",
         metavar="DIR",
-        help="Contexts with questions like those to come (docs/suites.md): heads are weighed, a gate trained by them.",
+        help="Contexts with questions like those to come (docs/suites.md), by which heads are weighed and a gate is "
+        "trained. May be given more than once.",
     ),
 ]
 
@@ -59,7 +61,7 @@ def calibrate(
     method: Method = "leverage",
     keep: Keep = None,
     gate: Gate = False,
-    suite: Suite = None,
+    suite: Suites = None,
     pdf: p.Pdf = "auto",
     pages: p.Pages = None,
     password: p.Password = None,
@@ -96,9 +98,9 @@ def calibrate(
             model=o.model_options(model, revision, device, dtype, device_map, offline, trust_remote_code),
             profile=profile,
             method=method,
-            keep=None if keep is None else o.parse_share(keep),
+            keep=None if keep is None else parse_share(keep),
             gate=gate,
-            suite=suite,
+            suites=suite or (),
             chunk_tokens=chunk_tokens,
             force=force,
             progress=progress,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flowmm import calibrate
 from flowmm.calibrate import calibrate_model
 from flowmm.calibration import NO_FLOW
 from flowmm.errors import InputError, UsageError
@@ -57,13 +58,13 @@ def test_questions_of_a_suite_weigh_heads_too(model: ModelOptions, notes: str, t
     line = {"id": "a", "parts": [{"text": "Lufe: 3921."}], "questions": []}
     asked = {"id": "a-0", "question": "What is the code of Lufe?", "answers": ["3921"], "kind": "text"}
     (tmp_path / "suite.jsonl").write_text(json.dumps(line | {"questions": [asked]}))
-    made = calibrate_model([notes], tmp_path / "my.yaml", model=model, suite=tmp_path)
+    made = calibrate_model([notes], tmp_path / "my.yaml", model=model, suites=[tmp_path])
     assert made.calibrated is not None
     assert "the questions of 1 contexts of a suite" in str(made.calibrated.head_weight)
     plain = calibrate_model([notes], tmp_path / "plain.yaml", model=model)
     assert plain.head_weight != made.head_weight
     with pytest.raises(InputError):
-        calibrate_model([notes], tmp_path / "none.yaml", model=model, suite=tmp_path / "missing")
+        calibrate_model([notes], tmp_path / "none.yaml", model=model, suites=[tmp_path, tmp_path / "missing"])
 
 
 def test_a_profile_can_be_measured_again_on_top_of_itself(model: ModelOptions, notes: str, tmp_path: Path) -> None:
@@ -147,3 +148,23 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
         calibrate_model(paths, **{"output": options.pop("name", "out.yaml"), "model": model, **options})  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "notes.yaml"]
     assert Path("notes.yaml").read_text() == "theta: 0.1\n"
+
+
+def test_without_a_question_the_weights_of_heads_stay(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    base, wordless = tmp_path / "base.yaml", tmp_path / "wordless.txt"
+    calibrate_model([notes], base, model=model)
+    wordless.write_text("\u5408\u540c\u603b\u91d1\u989d\u3002" * 60, encoding="utf-8")
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        measure = calibrate._measure
+        patch.setattr(calibrate, "_measure", lambda *given: seen.append(given[4]) or measure(*given))
+        made = calibrate_model([str(wordless)], tmp_path / "my.yaml", model=model, profile=str(base))
+    assert made.head_weight == load_profile(base).head_weight == seen[0].head_weight is not None
+
+
+def test_a_document_is_not_written_over(tmp_path: Path) -> None:
+    document = tmp_path / "notes.yaml"
+    document.write_text("total: 3921\n")
+    with pytest.raises(UsageError, match="is both source and output"):
+        calibrate_model([str(document)], document, force=True)
+    assert document.read_text() == "total: 3921\n"

@@ -37,6 +37,11 @@ def without(part: str, key: str) -> Any:
     return change
 
 
+def without_merging(method: dict[str, Any]) -> None:
+    """What is not kept is gone."""
+    method["merge"] = {"rule": "evict"}
+
+
 def equal_heads(method: dict[str, Any]) -> None:
     """As many slots for each head."""
     method["budget"] = {"rule": "uniform"}
@@ -52,6 +57,7 @@ PARTS = {
     "no-shared-tokens": without("budget", "shared_tokens"),
     "no-floor": without("budget", "floor"),
     "no-alive": without("budget", "alive"),
+    "no-merge": without_merging,
     "equal-heads": equal_heads,
 }
 

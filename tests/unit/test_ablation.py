@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+from flowmm.merges.evict import Evict
 from flowmm.profiles import load_method
 from flowmm.rules import build_rules
 
@@ -23,4 +24,5 @@ def test_every_part_is_removed_once(tmp_path, capsys):
     assert rules["alive"].budget.alive == 0 < given.budget.alive
     assert not rules["shared-tokens"].budget.shared_tokens
     assert rules["floor"].budget.floor == 0 < given.budget.floor
-    assert len(rules) == 10
+    assert rules["merge"].merge == Evict()
+    assert len(rules) == 11

@@ -6,6 +6,7 @@ import pytest
 
 from flowmm import held_out
 from flowmm.compress import METHODS
+from flowmm.merges.gist import Gist
 from flowmm.profiles import load_method
 from flowmm.rules import build_rules
 
@@ -14,7 +15,7 @@ SUITES = re.compile(
     r"what is the (\S+ )?code of|what is the \S+ of \{item\}|code of the keeper|how many facts|how many \S+ badges",
     re.I,
 )
-VARIANTS = ("flowmm-fast", "flowmm", "flowmm-gist", "flowmm-max")
+VARIANTS = ("flowmm-fast", "flowmm", "flowmm-max")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -55,3 +56,8 @@ def test_every_variant_guards_important_tokens_under_one_threshold(name):
 
 def test_no_variant_trains_what_it_keeps():
     assert not [name for name in VARIANTS if load_method(name).distil or load_method(name).refit]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_merges_what_it_leaves_over(name):
+    assert build_rules(load_method(name)).merge == Gist(share=0.1)

@@ -84,7 +84,7 @@ def check_generation(settings: Generation) -> None:
     """Raises UsageError for a value that cannot be."""
     problems = {
         f"--max-new-tokens {settings.max_new_tokens}: is less than 1": settings.max_new_tokens < 1,
-        f"--temperature {settings.temperature}: is negative": settings.temperature < 0,
+        f"--temperature {settings.temperature}: is no number of at least 0": not settings.temperature >= 0,
         f"--top-p {settings.top_p}: is not in (0, 1]": not 0 < settings.top_p <= 1,
         f"--top-k {settings.top_k}: is negative": settings.top_k < 0,
         f"--batch {settings.batch}: is less than 1": settings.batch is not None and settings.batch < 1,

@@ -12,6 +12,7 @@ from flowmm.errors import MismatchError, UsageError
 from flowmm.header import Header, read_header
 from flowmm.hf.decoding import placed
 from flowmm.hf.loading import LoadedModel, load_model
+from flowmm.hf.thin import copy_thin_weights
 from flowmm.records import Answer, Generation, ModelIdentity, ModelOptions
 from flowmm.store import load
 
@@ -71,7 +72,7 @@ def load_model_of(header: Header, model: ModelOptions = _ANY) -> LoadedModel:
             )
     elif name is None:
         name, revision = wanted.id, wanted.revision
-    return load_model(
+    loaded = load_model(
         name,
         revision=revision,
         device=model.device,
@@ -81,6 +82,8 @@ def load_model_of(header: Header, model: ModelOptions = _ANY) -> LoadedModel:
         trust_remote_code=model.trust_remote_code,
         check=lambda found: check_identity(wanted, found, header.path),
     )
+    copy_thin_weights(loaded.model)  # to be asked again and again
+    return loaded
 
 
 def is_same_model(wanted: ModelIdentity, found: ModelIdentity) -> bool:

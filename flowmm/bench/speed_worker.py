@@ -200,9 +200,11 @@ def answer_from(subject: Subject, made: Made, source: str) -> Callable[[int], ob
     """Load a file and answer from it, so many questions side by side."""
     from flowmm.answer import answer, answer_all
     from flowmm.hf.decoding import placed
+    from flowmm.hf.thin import copy_thin_weights
     from flowmm.store import load
 
     loaded = subject.load()
+    copy_thin_weights(loaded.model)  # as a session does
     cache = placed(load(made.files[source]), loaded)
 
     def first() -> list[Answer]:

@@ -47,16 +47,17 @@ def attention_of(model: Any) -> Iterator[None]:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _dispatch)
-    decoder = model.get_decoder()
-    before = decoder.config._attn_implementation
+    # Not set_attn_implementation, which goes through all modules, twice a question.
+    config = model.get_decoder().config
+    before = config._attn_implementation
     if before == NAME:  # somebody around this call has done so, and will restore it
         yield
         return
-    decoder.set_attn_implementation(NAME)
+    config._attn_implementation = NAME
     try:
         yield
     finally:
-        decoder.set_attn_implementation(before)
+        config._attn_implementation = before
 
 
 def _dispatch(
@@ -104,9 +105,12 @@ def partial_attention(
             logits += bias if bias.shape[1] == 1 else bias[:, rows]
         largest = logits.amax(-1, keepdim=True).clamp_(min=_LEAST)
         weights = logits.sub_(largest).exp_()
-        # Normalised behind the product, which is smaller; and one exp a logit, not one more for the sum.
-        mass = weights.sum(-1, keepdim=True)
-        output[:, rows] = (weights.to(values.dtype) @ values).float().div_(mass.clamp(min=_TINIEST))
+        mass = weights.sum(-1, keepdim=True)  # one exp a logit, not one more for the sum
+        some = mass.clamp(min=_TINIEST)
+        if values.dtype == torch.float16:  # in which weights that sum to more than 1 overflow
+            output[:, rows] = (weights.div_(some).to(values.dtype) @ values).float()
+        else:  # normalised behind the product, which is smaller
+            output[:, rows] = (weights.to(values.dtype) @ values).float().div_(some)
         total[:, rows] = (largest + mass.log())[..., 0]
     return output, total
 

@@ -97,11 +97,13 @@ class Decoder:
         self._device = loaded.model.get_input_embeddings().weight.device
         self._next = torch.full((batch, 1), cache.next_position, device=self._device)
 
+    @torch.inference_mode()  # in which tails are made
     def enter(self, rows: slice, questions: Sequence[int]) -> None:
         """Take new questions, of so many tokens each, into rows."""
         self._next[rows] = self._first
         self._tail.enter(rows, questions)
 
+    @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
         """Put the question of one row into another, whose own is at its end."""
         self._next[target] = self._next[source]
@@ -120,21 +122,29 @@ class Decoder:
             rows: whose they are; None: of all.
 
         Returns:
-            ``[B, V]`` float32 logits behind the last column.
+            ``[B, V]`` float32 logits behind the last column, as those of :meth:`feed_columns`.
         """
         return self.feed_columns(token_ids, real, 1, rows)[:, -1]
 
-    @torch.no_grad()
     def feed_columns(self, token_ids: Tensor, real: Tensor, count: int, rows: slice | None = None) -> Tensor:
-        """The same, ``[B, count, V]`` float32 logits behind each of the last ``count`` columns."""
-        rows = rows or slice(0, token_ids.shape[0])
-        real = real.to(self._device)
-        position = self._next[rows] + (real.cumsum(1) - 1).clamp(min=0)
-        self._next[rows] += real.sum(1, keepdim=True)
-        self._attention.begin(position, real, rows)
-        return self._run(token_ids.to(self._device), position, count)
+        """The same, ``[B, count, V]`` float32 logits behind each of the last ``count`` columns.
 
-    @torch.inference_mode()  # a tenth of a small model's step goes into what views and writes leave for gradients
+        Without a watcher they are made in inference mode: to be computed with, not to be changed or trained through.
+        """
+        with self._without_gradients():
+            rows = rows or slice(0, token_ids.shape[0])
+            real = real.to(self._device)
+            position = self._next[rows] + (real.cumsum(1) - 1).clamp(min=0)
+            self._next[rows] += real.sum(1, keepdim=True)
+            self._attention.begin(position, real, rows)
+            return self._run(token_ids.to(self._device), position, count)
+
+    def _without_gradients(self) -> AbstractContextManager[Any]:
+        """A tenth of a small model's time goes into what views and writes leave for gradients even so."""
+        # What a watcher keeps may be trained on.
+        return torch.inference_mode() if self._watcher is None else torch.no_grad()
+
+    @torch.inference_mode()
     def step(self, token_ids: Tensor) -> Tensor:
         """Take in one token for each question in the first rows, once their questions were fed.
 
@@ -211,7 +221,7 @@ class Sampler:
 
     def _of(self, stream: int) -> torch.Generator:
         if stream not in self._generators:
-            seed = self._seed * 1_000_003 + stream
+            seed = (self._seed * 1_000_003 + stream) % 2**63
             self._generators[stream] = torch.Generator(self._device).manual_seed(seed)
         return self._generators[stream]
 

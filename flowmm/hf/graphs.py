@@ -50,6 +50,7 @@ def cuda_graph(work: Work) -> Work:
 class CapturedStep:
     """Stands in for :meth:`Decoder.step`. All rows run every time; those that nobody waits for write into padding."""
 
+    @torch.inference_mode()  # as the tails are made in
     def __init__(self, decoder: Decoder, batch: int, device: torch.device, capture: Callable[[Work], Work]) -> None:
         """Args:
         decoder: with a :class:`flowmm.hf.tail.GrowingTail` of fixed shape that has taken in a question already.
@@ -64,6 +65,7 @@ class CapturedStep:
         for counter, value in zip(decoder.counters(), before, strict=True):
             counter.copy_(value)
 
+    @torch.inference_mode()
     def __call__(self, token_ids: Tensor) -> Tensor:
         """``[b]`` token ids of the first rows -> ``[b, V]`` logits, which the next call overwrites."""
         self._token_ids[: token_ids.shape[0]] = token_ids

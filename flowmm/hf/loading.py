@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from flowmm.errors import InputError, ResourceError, UnsupportedModelError, UsageError
+from flowmm.errors import InputError, ResourceError, UnsupportedModelError, UsageError, is_out_of_memory
 from flowmm.fingerprint import files_fingerprint, json_fingerprint, text_fingerprint, weights_fingerprint
 from flowmm.hf.families import Family, family_of
 from flowmm.hf.hub import READER, ModelFiles, locate
@@ -114,6 +114,8 @@ def chosen_device(device: str) -> torch.device:
         target = torch.device(device)
     except RuntimeError as error:
         raise UsageError(f"there is no device {device!r}", "Use auto, cpu, cuda or cuda:N.") from error
+    if target.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r} is none that models are run on", "Use auto, cpu, cuda or cuda:N.")
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UsageError(f"device {device!r} was asked for, but {found} CUDA devices are here", "Use --device cpu.")
@@ -181,11 +183,10 @@ def _model(
         )
         if device_map is None:
             model = model.to(target)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ResourceError(
-            f"{files.name}: does not fit into the memory of {target}", "Try --dtype bf16, or --device-map auto."
-        ) from error
-    except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, KeyError, MemoryError, OSError, RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            what = f"{files.name}: does not fit into the memory of {target}"
+            raise ResourceError(what, "Try --dtype bf16, or --device-map auto.") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedModelError(
             f"{files.name}: cannot be loaded: {reason[:200]}", "Check that its files are complete (docs/limits.md)."

@@ -86,9 +86,9 @@ def greedy_without_end(loaded: LoadedModel, cache: ContextCache, ids: list[int],
     decoder = Decoder(loaded, placed(cache, loaded), 1, len(ids) + tokens)
     logits = _feed_questions(decoder, [ids])
     found: list[int] = []
+    end = torch.arange(logits.shape[-1]) == 2
     while True:
-        logits[:, 2] = float("-inf")
-        found.append(int(logits.argmax(-1)))
+        found.append(int(logits.masked_fill(end, float("-inf")).argmax(-1)))
         if len(found) == tokens:
             return found
         logits = decoder.feed(torch.tensor([[found[-1]]]), torch.ones(1, 1, dtype=torch.bool))

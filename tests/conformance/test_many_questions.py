@@ -112,14 +112,33 @@ def test_the_whole_buffer_shown_in_every_call_changes_nothing() -> None:
     torch.testing.assert_close(found[0], found[1], **CLOSE)
 
 
-def test_a_step_keeps_nothing_for_gradients_and_questions_enter_behind_it() -> None:
+def test_decoding_keeps_nothing_for_gradients_and_questions_enter_behind_a_step() -> None:
     loaded, cache = cache_of("qwen2_5_vl")
     decoder = Decoder(loaded, cache, 2, 9)
     decoder.feed(torch.tensor([question(2)] * 2), torch.ones(2, 2, dtype=torch.bool))
     assert decoder.step(torch.tensor([5, 6])).is_inference()
     decoder.move(1, 0)  # both write into what the step wrote into
     decoder.enter(slice(1, 2), [2])
-    assert not decoder.feed(torch.tensor([question(2)]), torch.ones(1, 2, dtype=torch.bool), slice(1, 2)).is_inference()
+    assert decoder.feed(torch.tensor([question(2)]), torch.ones(1, 2, dtype=torch.bool), slice(1, 2)).is_inference()
+
+
+def test_what_a_watcher_sees_may_be_trained_on() -> None:
+    loaded, cache = cache_of("qwen2_5_vl")
+    found: list[Tensor] = []
+
+    class Keeping:
+        def begin(self, real: Tensor) -> None: ...
+
+        def hidden(self, layer: int, states: Tensor) -> None:
+            found.append(states)
+
+        def see(self, layer: int, queries: Tensor, total: Tensor, scale: float, bias: Tensor | None) -> None:
+            found.extend((queries, total))
+
+    decoder = Decoder(loaded, cache, 1, 2, watcher=Keeping())
+    assert not decoder.feed(torch.tensor([question(2)]), torch.ones(1, 2, dtype=torch.bool)).is_inference()
+    assert found
+    assert not any(one.is_inference() for one in found)
 
 
 def test_rows_of_a_fixed_batch_that_run_on_behind_their_end_disturb_nobody() -> None:
@@ -151,8 +170,11 @@ def test_a_captured_step_runs_all_rows_and_gives_those_that_are_asked_for() -> N
     loaded, cache = cache_of("qwen2_5_vl")
 
     def fed() -> Decoder:
-        decoder = Decoder(loaded, cache, 3, 12, tail=GrowingTail(3, 12, fixed=True))
+        tail = GrowingTail(3, 12, fixed=True)
+        decoder = Decoder(loaded, cache, 3, 12, tail=tail)
         decoder.feed(torch.tensor([question(4)] * 2), torch.ones(2, 4, dtype=torch.bool), slice(0, 2))
+        with torch.inference_mode():
+            tail._held = tail._held.clone()  # as on a GPU, where the first call moves it
         return decoder
 
     def run_twice_before(work: Callable[[], Tensor]) -> Callable[[], Tensor]:

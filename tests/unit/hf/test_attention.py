@@ -47,3 +47,11 @@ def test_log_two_weighs_a_slot_twice() -> None:
     bias = torch.tensor([[[math.log(2.0), 0.0]]])
     output, _ = partial_attention(query, keys, values, 1.0, bias)
     torch.testing.assert_close(output, torch.tensor([[[2 / 3, 1 / 3]]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_many_equal_weights_do_not_overflow(dtype):
+    query, keys = torch.zeros(1, 1, 4, dtype=dtype), torch.zeros(1, 40_000, 4, dtype=dtype)
+    output, total = partial_attention(query, keys, torch.full_like(keys, 2.0), 1.0, None)
+    torch.testing.assert_close(output, torch.full((1, 1, 4), 2.0), rtol=1e-2, atol=0)
+    torch.testing.assert_close(total, torch.tensor([[40_000.0]]).log())

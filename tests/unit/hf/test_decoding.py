@@ -6,6 +6,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from flowmm.answer import check_generation
+from flowmm.errors import UsageError
 from flowmm.hf.decoding import Sampler, TextStream
 from flowmm.records import Generation
 
@@ -74,3 +76,14 @@ def test_a_draw_does_not_depend_on_what_else_is_in_the_batch() -> None:
 def test_top_k_and_top_p_bar_the_unlikely(settings: Generation) -> None:
     sampler = Sampler(settings, torch.device("cpu"))
     assert {sampler(torch.tensor([[0.0, 2.0, 1.0]]), [0]).item() for _ in range(20)} == {1}
+
+
+def test_any_seed_draws() -> None:
+    sampler = Sampler(Generation(temperature=1.0, seed=20_261_124_031_216), torch.device("cpu"))
+    assert sampler(torch.zeros(1, 5), [7]).item() in range(5)
+
+
+@pytest.mark.parametrize("temperature", [-0.5, float("nan")])
+def test_a_temperature_is_a_number_of_at_least_0(temperature: float) -> None:
+    with pytest.raises(UsageError, match="is no number of at least 0"):
+        check_generation(Generation(temperature=temperature))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flowmm.errors import FlowmmError, InputError, UnsupportedModelError, UsageError
+from flowmm.errors import FlowmmError, InputError, ResourceError, UnsupportedModelError, UsageError
 from flowmm.hf.loading import load_model
 from flowmm.records import ModelIdentity
 from tests.conformance.folders import make_folder
@@ -128,6 +128,7 @@ def test_offline_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path
     [
         ({"device": "cuda:99"}, "CUDA devices are here"),
         ({"device": "toaster"}, "no device 'toaster'"),
+        ({"device": "mps"}, "device 'mps' is none that models are run on"),
         ({"dtype": "int3"}, "no dtype 'int3'"),
     ],
 )
@@ -136,6 +137,17 @@ def test_a_device_or_dtype_that_is_not_there_is_a_usage_error(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         load_model(str(folder), **options)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_model_that_does_not_fit_is_no_damaged_model(folder: Path, error: Exception, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
+    monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", fail)
+    with pytest.raises(ResourceError, match="does not fit into the memory of cpu"):
+        load_model(str(folder))
 
 
 def test_sixteen_bits_are_used_when_asked_for(folder: Path) -> None:

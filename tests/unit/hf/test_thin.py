@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from flowmm.hf import thin
-from flowmm.hf.thin import restore_products, spread_thin_products
+from flowmm.hf.thin import copy_thin_weights, restore_products, spread_thin_products
 
 
 class Model(nn.Module):
@@ -25,8 +25,18 @@ class Model(nn.Module):
         return None
 
 
+@pytest.fixture
+def copies(monkeypatch):
+    """The weights that were copied into oneDNN's order."""
+    made, copy = [], thin.reordered
+    monkeypatch.setattr(thin, "reordered", lambda weight, rows: made.append(weight) or copy(weight, rows))
+    with torch.no_grad():
+        yield made
+
+
 def spread(layer: nn.Linear) -> nn.Linear:
     spread_thin_products(Model(layer))
+    copy_thin_weights(Model(layer))
     return layer
 
 
@@ -49,6 +59,51 @@ def test_a_product_is_what_it_was(shape, features, bias):
     assert found.shape == (*shape, features)
     assert found.is_contiguous()  # what some models take a view of
     torch.testing.assert_close(found, layer(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(4, 1), (1, 16), (64,)])
+def test_a_product_stays_what_it_was_from_the_second_time_on(shape, bias, copies):
+    torch.manual_seed(0)
+    layer = nn.Linear(40, 48, bias=bias)
+    found = spread(deepcopy(layer))
+    for time in range(3):
+        x = torch.randn(*shape, 40)
+        torch.testing.assert_close(found(x), layer(x), atol=1e-5, rtol=1e-5)
+        assert found(x).is_contiguous()
+        assert len(copies) == 1, time
+
+
+@pytest.mark.parametrize("rows", [1, 3, 65])
+def test_a_row_or_two_and_many_need_no_copy(rows, copies):
+    layer = spread(nn.Linear(8, 32))
+    for _ in range(3):
+        layer(torch.ones(rows, 8))
+    assert not copies
+
+
+def test_only_what_is_asked_for_is_copied(copies):
+    layer = nn.Linear(8, 32)
+    spread_thin_products(Model(layer))
+    for _ in range(3):
+        layer(torch.ones(8, 8))
+    assert not copies
+
+
+def test_what_asks_once_needs_no_copy(copies):
+    spread(nn.Linear(8, 32))(torch.ones(8, 8))
+    assert not copies
+
+
+def test_a_large_model_does_without_copies(monkeypatch, copies):
+    monkeypatch.setattr(thin, "_MOST_COPIED", 2 * 8 * 32 * 4 - 1)
+    model = Model(nn.Sequential(nn.Linear(8, 32), nn.Linear(8, 32)))
+    spread_thin_products(model)
+    copy_thin_weights(model)
+    for layer in model.layer:
+        for _ in range(3):
+            layer(torch.ones(8, 8))
+    assert not copies
 
 
 def test_few_rows_go_as_one_batch_and_many_as_before(monkeypatch):
@@ -86,16 +141,22 @@ def test_a_build_without_mkl_is_left_alone(monkeypatch):
     assert "forward" not in vars(spread(nn.Linear(8, 8)))
 
 
-def test_weights_that_are_changed_count():
+@pytest.mark.parametrize("rows", [1, 8])
+def test_weights_that_are_changed_count(rows):
     layer = spread(nn.Linear(8, 8))
-    with torch.no_grad():
-        layer.weight.mul_(2)
-    x = torch.randn(1, 8)
-    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+    x = torch.randn(rows, 8)
+    for _ in range(2):
+        for _ in range(2):
+            torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+        with torch.no_grad():
+            layer.weight.mul_(2)
 
 
-def test_gradients_go_through():
+@pytest.mark.parametrize("rows", [2, 8])
+def test_gradients_go_through(rows):
     layer = spread(nn.Linear(8, 8))
-    x = torch.randn(2, 8, requires_grad=True)
-    layer(x).sum().backward()
-    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(2, -1))
+    for _ in range(2):
+        x = torch.randn(rows, 8, requires_grad=True)
+        layer(x).sum().backward()
+        torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(rows, -1))
+    assert layer.weight.grad is not None

@@ -18,6 +18,7 @@ from flowmm.errors import UsageError
 from flowmm.flow import layer_strategy
 from flowmm.layer_tensors import rounded, rounded_keys
 from flowmm.merges.selection import Selection, indices
+from flowmm.observing import pass_digest
 from flowmm.packing import Packing
 from flowmm.profiles import Method, ModelProfile, method_names
 from flowmm.records import Compression, LayerFlow, LayerRecord
@@ -104,7 +105,7 @@ def compress(
     stored = done if packing is None else rounded(done, packing)
     diagnostics = diagnose(cache, stored, rules.refit or Refit(), seed)
     compression = Compression(*names, share, done.keep, seed, tuple(records), diagnostics)
-    made = replace(cache.provenance, flow=_flows(cache), compression=compression, held_out=())
+    made = replace(cache.provenance, flow=_flows(cache), compression=compression, passes={}, held_out=())
     return replace(done, provenance=made)
 
 
@@ -162,6 +163,11 @@ def _check_evidence(cache: ContextCache, method: Method, needs: frozenset[str]) 
     if missing:
         what = f"method {method.name} needs {' and '.join(missing)}, which were not recorded when the context was read"
         raise UsageError(what, f"Prefill again with method {method.name}.")
+    for name, settings in (("reconstruct", method.observe.reconstruct), ("probes", method.observe.probes)):
+        asked = cache.provenance.passes.get(name)  # None: a cache that was put together by hand
+        if settings is not None and f"{_OBSERVED}{name}" in needs and asked not in (None, pass_digest(settings)):
+            what = f"the context was read with another pass {name!r} than that of method {method.name}"
+            raise UsageError(what, f"Prefill again with method {method.name}.")
 
 
 def _saw(name: str, evidence: Evidence) -> bool:

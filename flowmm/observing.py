@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
+from xxhash import xxh3_128_hexdigest
 
 from flowmm.validation import FileModel, Rule
 
@@ -82,9 +84,14 @@ def fewest(wanted: Sequence[Pass | None]) -> list[Pass]:
 
 def covers(done: Reconstruct | Probes, wanted: Reconstruct | Probes) -> bool:
     """Whether one pass shows all that another would: they may differ in what is kept of it."""
-    kept = {"queries", "relative"}
     enough = wanted.queries in (0, done.queries) and _relative(done) >= _relative(wanted)
-    return enough and done.model_dump(exclude=kept) == wanted.model_dump(exclude=kept)
+    return enough and pass_digest(done) == pass_digest(wanted)
+
+
+def pass_digest(settings: Reconstruct | Probes) -> str:
+    """Hex digits that are the same for all passes that see the same, whatever is kept of it."""
+    asked = settings.model_dump(mode="json", exclude={"queries", "relative"})
+    return xxh3_128_hexdigest(json.dumps(asked, sort_keys=True).encode())
 
 
 def _relative(one: Reconstruct | Probes) -> bool:

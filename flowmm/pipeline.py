@@ -73,10 +73,11 @@ def prefill_file(
     Raises:
         FlowmmError: see :mod:`flowmm.errors`; nothing is left under ``output`` then.
     """
-    from flowmm.atomic import check_target
+    from flowmm.atomic import check_apart, check_target
     from flowmm.inputs import read as read_documents
 
     check_target(output, force=force)
+    check_apart(output, paths)
     name = chosen_model(model)
     plan = Plan.early(name, compression)
     plan.check_scout(scout)
@@ -146,13 +147,12 @@ def compress_file(
     The model is needed for ``compression.min_agreement`` alone; which one it is, the file says.
     """
     from flowmm.agreeing import compressed_later
-    from flowmm.atomic import check_target
+    from flowmm.atomic import check_apart, check_target
     from flowmm.byte_planner import Job
     from flowmm.store import load
 
     check_target(output, force=force)
-    if os.path.exists(source) and os.path.exists(output) and os.path.samefile(source, output):
-        raise UsageError(f"{output}: is both source and output", "Name another file with -o; the full one is kept.")
+    check_apart(output, [source])
     header = read_header(source)
     made = header.provenance.model
     plan = Plan.early(made.id, compression).completed(made.model_type)

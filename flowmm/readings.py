@@ -21,7 +21,7 @@ from flowmm.observe.gate import Gate, Gating
 from flowmm.observe.probes import replayed, study
 from flowmm.observe.reconstruct import Seen, reconstruct, restricted
 from flowmm.observe.tail import Recorder, drawn_evenly
-from flowmm.observing import Observe, Probes, Reconstruct, covers, fewest, joined
+from flowmm.observing import Observe, Probes, Reconstruct, covers, fewest, joined, pass_digest
 from flowmm.plan import Progress
 from flowmm.prefill import FullRead, prefill
 from flowmm.records import Answer, Generation, Provenance
@@ -191,7 +191,8 @@ def _dealt(
         _with_seen(_own(one, observe, sample), layer, seen) for layer, one in enumerate(cache.evidence or ())
     )
     seconds = {**cache.provenance.seconds, **{name: one.seconds for name, one in own.items()}}
-    return replace(cache, evidence=evidence, provenance=replace(cache.provenance, seconds=seconds))
+    digests = {name: pass_digest(one.settings) for name, one in own.items()}
+    return replace(cache, evidence=evidence, provenance=replace(cache.provenance, seconds=seconds, passes=digests))
 
 
 def _own(evidence: Evidence, observe: Observe, sample: Tensor) -> Evidence:

@@ -203,6 +203,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str | None = None  # UTC, ISO 8601
     scout: ScoutRecord | None = None
+    passes: Mapping[str, str] = field(default_factory=dict)  # in a full file: digests of what its further passes asked
     held_out: tuple[str, ...] = ()  # in a full file: questions to compare small caches by, with words of the context
 
 

@@ -15,7 +15,7 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 from flowmm.atomic import check_target, replacing
 from flowmm.container import open_regular
 from flowmm.context import ContextCache, Evidence, LayerCache, Modality
-from flowmm.errors import ResourceError, UnknownNameError, UsageError
+from flowmm.errors import ResourceError, UnknownNameError, UsageError, is_out_of_memory
 from flowmm.evidence_tensors import evidence_of, geometry_of, tensors_of
 from flowmm.geometry import EvidenceGeometry
 from flowmm.header import (
@@ -145,8 +145,7 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtyp
     except OSError as error:
         corrupt(header.path, f"cannot be read to its end: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
-        # On the CPU torch raises a plain RuntimeError when an allocation fails.
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "alloc" not in str(error):
+        if not is_out_of_memory(error):
             raise
         what = f"{header.path}: not enough memory on {device} for a context of {header.file_bytes} bytes"
         raise ResourceError(what, "Free some memory, or load it on another device.") from error

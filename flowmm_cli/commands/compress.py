@@ -16,7 +16,7 @@ def compress(
     min_agreement: o.MinAgreement = None,
     profile: o.Profile = None,
     kv_dtype: o.KvDtype = None,
-    model: o.Model = None,
+    model: o.ModelOfFile = None,
     device: o.Device = "auto",
     seed: o.Seed = 0,
     force: o.Force = False,

@@ -224,3 +224,19 @@ def test_a_full_file_of_few_bits_can_be_compressed_later(model: ModelOptions, no
     header = compress_file(full, small, compression=CompressOptions(method="kvzip", keep=0.3), kv_dtype="int4")
     assert (header.kv_dtype, header.keep < 0.35) == ("int4", True)
     assert compress_file(full, tmp_path / "plain.kv", compression=CompressOptions(keep=0.3)).kv_dtype == "bf16"
+
+
+def test_a_document_is_not_written_over(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    before = Path(notes).read_bytes()
+    with pytest.raises(UsageError, match="is both source and output"):
+        prefill_file([notes], notes, model=model, force=True)
+    prefill_file([notes], tmp_path / "full.kv", model=model, compression=CompressOptions(enabled=False))
+    with pytest.raises(UsageError, match="is both source and output"):
+        compress_file(tmp_path / "full.kv", tmp_path / "full.kv", force=True)
+    assert Path(notes).read_bytes() == before
+
+
+def test_a_question_that_is_no_text_is_refused(model: ModelOptions, notes: str, tmp_path: Path) -> None:
+    prefill_file([notes], tmp_path / "full.kv", model=model, compression=CompressOptions(enabled=False))
+    with pytest.raises(UsageError, match="characters that are none"):
+        list(ask_file(tmp_path / "full.kv", [Question("caf\udce9?")], model=model))

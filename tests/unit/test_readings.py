@@ -5,12 +5,15 @@ import torch
 
 from flowmm import readings
 from flowmm.bench.filler import filler
+from flowmm.compress import compress
 from flowmm.context import Modality
 from flowmm.errors import UsageError
 from flowmm.hf.prompt import context_prompt
 from flowmm.hf.shapes import load_shape
 from flowmm.observing import Observe, Probes, Reconstruct, fewest
+from flowmm.profiles import load_method, load_profile
 from flowmm.records import Answer
+from flowmm.validation import Rule
 from tests.unit.gates import random_gate
 
 ALL = {
@@ -115,3 +118,33 @@ def test_each_image_is_asked_about_as_if_it_were_the_whole_context(tiny, monkeyp
     about, places, _ = asked[len(images)]
     assert {"What is Lufe1?", f"What is Lufe{len(images)}?"} <= set(about)
     assert len(places) == len(prompt.modality)
+
+
+def method_of(observe, rule):
+    return load_method("kvzip").model_copy(update={"name": "other", "observe": observe, "score": rule})
+
+
+@pytest.mark.parametrize(
+    ("read_as", "observe"),
+    [
+        ("kvzip", Observe(reconstruct=Reconstruct(chunk=200))),
+        ("probes", Observe(probes=Probes(requests=["List the names."], longest=3, queries=2))),
+    ],
+)
+def test_what_a_pass_saw_is_not_taken_for_what_another_would_have_seen(read_as, observe, together):
+    passes = ["reconstruct"] if observe.reconstruct else ["probes"]
+    rule = Rule(rule="observed", passes=passes)
+    same = ALL[read_as].model_copy(update={"tail": 9})
+    assert compress(together[read_as], method_of(same, rule), profile=load_profile(None, "llama"), keep=0.5).keep < 1
+    with pytest.raises(UsageError, match=f"with another pass '{passes[0]}' than that of method other"):
+        compress(together[read_as], method_of(observe, rule), profile=load_profile(None, "llama"), keep=0.5)
+
+
+def test_a_pass_may_differ_in_what_is_kept_of_it(together):
+    rule = Rule(rule="observed", passes=["reconstruct"])
+    assert (
+        compress(
+            together["matching"], method_of(ALL["kvzip"], rule), profile=load_profile(None, "llama"), keep=0.5
+        ).keep
+        < 1
+    )

@@ -20,9 +20,11 @@ def best_of_tokens(layers: Sequence[Ranking]) -> Tensor:
     return best
 
 
-def alive(layers: Sequence[Ranking], share: float) -> list[Tensor]:
-    """Per layer ``[H_kv, S]`` bool: the best slot of each of the ``share`` of the tokens whose best slots are best."""
-    best = best_of_tokens(layers)
+def alive(layers: Sequence[Ranking], share: float, best: Tensor) -> list[Tensor]:
+    """Per layer ``[H_kv, S]`` bool: the best slot of each of the ``share`` of the tokens whose best slots are best.
+
+    ``best`` is what :func:`best_of_tokens` gives.
+    """
     number = round(share * int((best > float("-inf")).sum()))
     important = choose(best[None], torch.zeros_like(best, dtype=torch.int)[None], number)[0]
     found = []

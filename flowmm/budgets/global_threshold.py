@@ -50,10 +50,10 @@ class GlobalThreshold:
     def __call__(self, rankings: Iterable[Ranking]) -> Iterator[Tensor]:
         """``[H_kv, S]`` bool per layer; all together exactly as many slots as a uniform budget keeps."""
         layers = [self._weighted(ranking) for ranking in rankings]
-        guards = alive(layers, self.alive)  # guards go by what each head itself needs
+        best = best_of_tokens(layers)
+        guards = alive(layers, self.alive, best)  # guards go by what each head itself needs
         tiers = [self._tier(ranking, guard).flatten() for ranking, guard in zip(layers, guards, strict=True)]
         if self.shared_tokens:
-            best = best_of_tokens(layers)
             layers = [self._shared(ranking, best) for ranking in layers]
         scores = torch.cat([ranking.scores.flatten() for ranking in layers])
         total = sum(ranking.count * ranking.scores.shape[0] for ranking in layers)
@@ -82,7 +82,7 @@ class GlobalThreshold:
         """``[H_kv, S]``: 2 for protected slots, 1 for guarded ones, 0 for others, -1 for padding."""
         plain = (ranking.living.int() - 1).masked_fill(ranking.protected, 2)
         guarded = guarded | choose(ranking.scores, plain, self._floor(ranking))
-        free = plain == 0
+        free = ranking.free  # what no later token sees is worth no guard
         for modality in (Modality.TEXT, Modality.VISUAL):
             mine = free & (ranking.layer.modality == modality)
             expected = ranking.count * mine.sum(1) / free.sum(1).clamp_min(1)  # [H_kv]

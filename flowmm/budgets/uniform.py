@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from flowmm.budgets.alive import alive
+from flowmm.budgets.alive import alive, best_of_tokens
 from flowmm.budgets.choose import Ranking, fill
 
 
@@ -39,7 +39,7 @@ class Uniform:
                 yield fill(ranking, self._counts(ranking), self.recent)
             return
         layers = list(rankings)
-        for ranking, guarded in zip(layers, alive(layers, self.alive), strict=True):
+        for ranking, guarded in zip(layers, alive(layers, self.alive, best_of_tokens(layers)), strict=True):
             yield fill(ranking, self._counts(ranking), self.recent, guarded)
 
     def _counts(self, ranking: Ranking) -> int | Tensor:

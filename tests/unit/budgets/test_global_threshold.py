@@ -95,6 +95,13 @@ def test_slots_out_of_sight_stay_last_whatever_their_heads_weight():
     assert kept(one, head_weight=True) == [[[1], [0]]]
 
 
+def test_no_guard_is_spent_on_slots_out_of_sight():
+    one = ranking([[OUT_OF_SIGHT, OUT_OF_SIGHT, 0.1], [0.5, 0.4, 0.3]], 2, modality=[V, V, T])
+    assert kept(one) == [[[2], [0, 1, 2]]]
+    for guards in ({"floor": 1.0}, {"modality_floor": 1.0}, {"alive": 1.0}):
+        assert kept(one, **guards) == [[[2], [0, 1, 2]]], guards
+
+
 def test_negative_scores_cannot_be_weighed():
     one = replace(ranking([[-1.0, 2.0]], 1), head_weights=torch.tensor([0.5]))
     with pytest.raises(UsageError, match="at least 0"):

@@ -1,20 +1,18 @@
 """The options that commands share, and how their values become the library's option values."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flowmm import UsageError
+from flowmm_cli.values import parse_bytes, parse_share
 
 if TYPE_CHECKING:
     from flowmm import CompressOptions, ModelOptions
 
 _MODEL, _COMPRESSION = "Model", "Compression"
-_POWERS = " KMGT"
 QUALITIES = {"fast": "flowmm-fast", "balanced": "flowmm", "max": "flowmm-max"}  # methods by what they are called
-_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def _show_version(wanted: bool) -> None:
@@ -41,15 +39,21 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder with con
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders in it too.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The context file to write.")]
 
+
+def _model(what: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option("--model", "-m", metavar="NAME", help=what, rich_help_panel=_MODEL)
+    return option
+
+
 Model = Annotated[
+    str | None, _model("Hub id or folder of the model. Without it FLOWMM_MODEL, without that the embedded reader.")
+]
+ModelOfFile = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME",
-        help="Hub id or folder of the model. Without it FLOWMM_MODEL, without that the embedded reader.",
-        rich_help_panel=_MODEL,
-    ),
+    _model("Where the model is; the file says which. Needed only if it is a local folder: here or in FLOWMM_MODEL."),
+]
+ModelToCheck = Annotated[
+    str | None, _model("Hub id or folder of a model: also check that it fits the file and says the same.")
 ]
 Revision = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.", rich_help_panel=_MODEL)
@@ -210,87 +214,7 @@ def compress_options(
     from flowmm import CompressOptions
 
     most = None if max_bytes is None else parse_bytes(max_bytes, "--max-bytes")
-    gone = None if reduce is None else parse_reduction(reduce)
-    wanted = None if min_agreement is None else parse_agreement(min_agreement)
+    gone = None if reduce is None else parse_share(reduce, "--reduce")
+    wanted = None if min_agreement is None else parse_share(min_agreement, "--min-agreement")
     named = method if quality is None else QUALITIES[quality]
     return CompressOptions(enabled, named, profile, share, keep_tokens, seed, most, gone, wanted)
-
-
-def parse_reduction(text: str) -> float:
-    """``0.95`` and ``95%`` as 0.95.
-
-    Raises:
-        UsageError: no number, or not in (0, 1).
-    """
-    hint = "Give the share of the bytes that goes, more than 0 and less than 1: --reduce 0.95 or --reduce 95%."
-    share = _fraction(text, "--reduce", hint)
-    if not 0 < share < 1:
-        raise UsageError(f"--reduce {text}: not a share between 0 and 1", hint)
-    return share
-
-
-def parse_share(text: str) -> float:
-    """``0.1`` and ``10%`` as 0.1.
-
-    Raises:
-        UsageError: no number, or not in (0, 1].
-    """
-    hint = "Give the share of the slots to keep, more than 0 and at most 1: --keep 0.2 or --keep 20%."
-    share = _fraction(text, "--keep", hint)
-    if not 0 < share <= 1:
-        raise UsageError(f"--keep {text}: not a share between 0 and 1", hint)
-    return share
-
-
-def parse_agreement(text: str) -> float:
-    """``0.98`` and ``98%`` as 0.98.
-
-    Raises:
-        UsageError: no number, or not in (0, 1].
-    """
-    hint = "Give the share of held-out answers' tokens that must stay the same: --min-agreement 0.98 or 98%."
-    share = _fraction(text, "--min-agreement", hint)
-    if not 0 < share <= 1:
-        raise UsageError(f"--min-agreement {text}: not a share between 0 and 1", hint)
-    return share
-
-
-def _fraction(text: str, flag: str, hint: str) -> float:
-    number, scale = (text[:-1], 100) if text.endswith("%") else (text, 1)
-    try:
-        return float(number) / scale
-    except ValueError:
-        raise UsageError(f"{flag} {text}: not a number", hint) from None
-
-
-def parse_bytes(text: str, flag: str) -> int:
-    """``20GB``, ``1.5MB`` and ``1000`` in powers of 1000, ``1GiB`` in powers of 1024; case makes no difference.
-
-    Args:
-        text: the value.
-        flag: its option, for the message.
-
-    Raises:
-        UsageError: it is no size.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(I?))?B?", text.strip().upper(), re.ASCII)
-    if found is None:
-        raise UsageError(f"{flag} {text}: not a size", f"Give a number of bytes, as in {flag} 20GB, 50MB or 1GiB.")
-    number, unit, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** _POWERS.index(unit or " "))
-
-
-def parse_age(text: str, flag: str) -> float:
-    """``90min``, ``12h``, ``30d`` and ``2w`` in seconds.
-
-    Args:
-        text: the value.
-        flag: its option, for the message.
-
-    Raises:
-        UsageError: it is no age.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(min|h|d|w)", text.strip(), re.ASCII)
-    if found is None:
-        raise UsageError(f"{flag} {text}: not an age", f"Give a number with min, h, d or w: {flag} 30d.")
-    return float(found[1]) * _SECONDS[found[2]]

@@ -1,10 +1,11 @@
 """Questions from a JSON Lines file, and the answers file that they go to."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowmm import InputError, UsageError
 
@@ -57,6 +58,8 @@ def _parse(line: str, where: str, number: str) -> "Question":
         value = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})", _SHAPE) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists in lists
+        raise InputError(f"{where}: no JSON that can be read", _SHAPE) from None
     if not isinstance(value, dict):
         raise InputError(f"{where}: not an object", _SHAPE)
     text, name = value.get("question"), value.get("id", number)
@@ -67,9 +70,20 @@ def _parse(line: str, where: str, number: str) -> "Question":
     of = value.get("file")
     if of is not None and not (isinstance(of, str) and of):
         raise InputError(f"{where}: 'file' must be the name of a context file, found {json.dumps(of)}", _SHAPE)
+    if not all(map(is_text, (text, str(name), of or ""))):
+        raise InputError(f"{where}: has characters that are none (lone surrogates)", _SHAPE)
     from flowmm import Question
 
     return Question(text, str(name), of)
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: what came in undecodable cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_line(question: "Question", answer: "Answer") -> str:
@@ -84,26 +98,47 @@ def open_answers(path: Path, questions: "Sequence[Question]", *, resume: bool) -
     A torn last line, left by a run that was stopped while writing, is cut off.
 
     Raises:
-        UsageError: the file has content and ``resume`` is off, or it is no file.
-        InputError: a line of it is no answer.
+        UsageError: the file has content and ``resume`` is off, it is no file, or it answers other questions by the
+            same ids.
+        InputError: a line of it is no answer, or there is no such folder.
     """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}", "Make the folder first.")
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: is no regular file", "Name the file that answers are appended to.")
     if not path.exists() or path.stat().st_size == 0:
         return list(questions)
     if not resume:
         raise UsageError(f"{path}: holds answers already", "Go on from them with --resume, or name another file.")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}", "Check its permissions.") from None
     whole = data[: data.rfind(b"\n") + 1]
-    done = {_answered(line, f"{path}:{number}") for number, line in enumerate(whole.splitlines(), start=1)}
+    lines = enumerate(whole.split(b"\n")[:-1], start=1)
+    done = dict(_answered(line, f"{path}:{number}") for number, line in lines)
+    for question in questions:
+        asked = _asked(question.text, question.file)
+        if done.get(str(question.id), asked) != asked:
+            what = f"{path}: has an answer {question.id!r}, but to another question or of another file"
+            raise UsageError(what, "Name another file with -o, or give the questions ids of their own.")
     if len(whole) < len(data):
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return [question for question in questions if question.id not in done]
 
 
-def _answered(line: bytes, where: str) -> Any:
+def _answered(line: bytes, where: str) -> tuple[str, tuple[str, str]]:
+    """The id, and what was asked of which file."""
     try:
-        return json.loads(line)["id"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{where}: not a line of answers", "Give --resume the file that -o wrote.") from None
+        value = json.loads(line)
+        name, text, of = value["id"], value["question"], value.get("file")
+        if isinstance(name, str) and isinstance(text, str) and isinstance(of, str | None):
+            return name, _asked(text, of)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise InputError(f"{where}: not a line of answers", "Give --resume the file that -o wrote.")
+
+
+def _asked(text: str, of: str | Path | None) -> tuple[str, str]:
+    return text, "" if of is None else os.path.normpath(of)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowmm import BatchError, UsageError
+from flowmm import BatchError, InputError, UsageError
 from flowmm_cli import options as o
 from flowmm_cli import output
-from flowmm_cli.questions import as_line, open_answers, read_questions
+from flowmm_cli.questions import as_line, is_text, open_answers, read_questions
 
 if TYPE_CHECKING:
-    from flowmm import Answer, InputError, Opened, Question
+    from flowmm import Answer, Opened, Question
 
 _BATCH, _GENERATION = "Many questions", "Generation"
 Questions = Annotated[list[str] | None, typer.Argument(metavar="QUESTION...", help="One or more questions.")]
@@ -93,7 +93,7 @@ def ask(
     top_k: TopK = 0,
     stop: Stop = None,
     seed: o.Seed = 0,
-    model: o.Model = None,
+    model: o.ModelOfFile = None,
     revision: o.Revision = None,
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
@@ -165,6 +165,8 @@ def _questions(
     for text in texts:
         if not text.strip():
             raise UsageError("an empty question", 'Ask something: flowmm ask ctx.kv "What is the total?".')
+        if not is_text(text):
+            raise UsageError("a question is not in UTF-8", "Write it in UTF-8, or put it into a file for -i.")
     from flowmm import Question
 
     return [Question(text, str(number)) for number, text in enumerate(texts, start=1)], []
@@ -185,7 +187,11 @@ def _of_files(questions: "list[Question]", file: str | None, also: list[str]) ->
 
 def _append(answers: "Iterator[tuple[Question, Answer]]", path: Path) -> "Iterator[tuple[Question, Answer]]":
     """Write each answer as it comes, so that a run that is stopped loses nothing it had."""
-    with path.open("a", encoding="utf-8") as file:
+    try:
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}", "Check its permissions.") from None
+    with file:
         for question, answer in answers:
             file.write(as_line(question, answer) + "\n")
             file.flush()

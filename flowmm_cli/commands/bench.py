@@ -10,6 +10,7 @@ from flowmm_cli import options as o
 from flowmm_cli import output
 from flowmm_cli.commands import bench_bytes, bench_load, bench_make, bench_quality, bench_speed, bench_trust
 from flowmm_cli.output import human_bytes, human_seconds
+from flowmm_cli.values import parse_share
 
 if TYPE_CHECKING:
     from flowmm import CostReport, RefitReport
@@ -70,7 +71,7 @@ def cost(
     """
     from flowmm import bench_cost
 
-    share = o.parse_share(keep)
+    share = parse_share(keep)
     names = None if method is None else [name.strip() for name in method.split(",")]
     with output.progress_bar(wanted=not quiet) as progress:
         report = bench_cost(
@@ -110,7 +111,7 @@ def refit(
     """
     from flowmm import bench_refit
 
-    share = o.parse_share(keep)
+    share = parse_share(keep)
     with output.progress_bar(wanted=not quiet) as progress:
         report = bench_refit(
             layers=layers,

@@ -8,6 +8,7 @@ from flowmm_cli import options as o
 from flowmm_cli import output
 from flowmm_cli.commands import bench_quality as b
 from flowmm_cli.output import human_bytes, percent
+from flowmm_cli.values import parse_share
 
 if TYPE_CHECKING:
     from flowmm import BytesReport
@@ -51,7 +52,7 @@ def by_bytes(
 
     options = BytesOptions(
         method=method,
-        reduce=tuple(o.parse_reduction(share.strip()) for share in reduce.split(",")),
+        reduce=tuple(parse_share(share.strip(), "--reduce") for share in reduce.split(",")),
         kv_dtypes=tuple(name.strip() for name in kv_dtype.split(",")),
         score=score,
         limit=limit,

@@ -8,6 +8,7 @@ import typer
 from flowmm_cli import options as o
 from flowmm_cli import output
 from flowmm_cli.output import human_bytes, human_seconds, percent
+from flowmm_cli.values import parse_share
 
 if TYPE_CHECKING:
     from flowmm import OrderReport, QualityReport
@@ -78,7 +79,7 @@ def quality(
 
     options = QualityOptions(
         methods=None if method is None else tuple(name.strip() for name in method.split(",")),
-        keep=tuple(o.parse_share(share.strip()) for share in keep.split(",")),
+        keep=tuple(parse_share(share.strip()) for share in keep.split(",")),
         kv_dtypes=None if kv_dtype is None else tuple(name.strip() for name in kv_dtype.split(",")),
         score=score,
         question_aware=question_aware,

@@ -8,6 +8,7 @@ import typer
 from flowmm import UsageError
 from flowmm_cli import options as o
 from flowmm_cli import output
+from flowmm_cli.values import parse_share
 
 if TYPE_CHECKING:
     from flowmm import SpeedReport
@@ -57,7 +58,7 @@ def speed(
     """
     from flowmm import bench_speed
 
-    shares = [o.parse_share(one) for one in keep.split(",")]
+    shares = [parse_share(one) for one in keep.split(",")]
     sizes = [_whole(one) for one in batch.split(",")]
     with output.progress_bar(wanted=not quiet) as progress:
         report = bench_speed(

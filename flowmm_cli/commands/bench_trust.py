@@ -8,6 +8,7 @@ import typer
 from flowmm_cli import options as o
 from flowmm_cli import output
 from flowmm_cli.output import human_bytes, human_seconds
+from flowmm_cli.values import parse_bytes
 
 if TYPE_CHECKING:
     from flowmm import KillReport, MutateReport
@@ -57,7 +58,7 @@ def kill(
     """
     from flowmm import bench_kill
 
-    num_bytes = o.parse_bytes(size, "--size")
+    num_bytes = parse_bytes(size, "--size")
     with output.progress_bar(wanted=not quiet) as progress:
         report = bench_kill(times, num_bytes=num_bytes, seed=seed, markdown=markdown, progress=progress)
     if json:

@@ -13,6 +13,7 @@ from flowmm import UsageError
 from flowmm_cli import options as o
 from flowmm_cli import output
 from flowmm_cli.output import human_bytes, human_seconds, percent
+from flowmm_cli.values import parse_share
 
 if TYPE_CHECKING:
     from flowmm import Demo
@@ -31,7 +32,7 @@ def demo(
 
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--dir {folder}: is no folder", "Name a folder that may be made or filled.")
-    share = 0.2 if keep is None else o.parse_share(keep)
+    share = 0.2 if keep is None else parse_share(keep)
     if not (quiet or json):
         output.say("The embedded reader answers: a tiny model for demos and tests; use -m for real documents.")
     with output.progress_bar(wanted=not quiet) as progress:

@@ -12,6 +12,7 @@ from flowmm_cli import options as o
 from flowmm_cli import output
 from flowmm_cli.commands.ls import count, table, warn
 from flowmm_cli.output import human_bytes
+from flowmm_cli.values import parse_age, parse_bytes
 
 if TYPE_CHECKING:
     from flowmm import PrunePlan
@@ -42,8 +43,8 @@ def prune(
     """
     from flowmm import list_files, plan_prune
 
-    limit = o.parse_bytes(max_bytes, "--max-bytes")
-    age = None if older_than is None else o.parse_age(older_than, "--older-than")
+    limit = parse_bytes(max_bytes, "--max-bytes")
+    age = None if older_than is None else parse_age(older_than, "--older-than")
     listing = list_files(folder, recursive=recursive)
     now = time.time()
     plan = plan_prune(listing, limit, older_than_seconds=age, now=now)

@@ -8,7 +8,7 @@ from flowmm_cli import output
 
 def verify(
     file: o.ContextFile,
-    model: o.Model = None,
+    model: o.ModelToCheck = None,
     revision: o.Revision = None,
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",

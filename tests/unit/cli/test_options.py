@@ -6,7 +6,8 @@ import pytest
 
 from flowmm import UsageError, method_names
 from flowmm.packing import PACKINGS
-from flowmm_cli.options import KvDtype, compress_options, parse_age, parse_bytes, parse_share
+from flowmm_cli.options import KvDtype, compress_options
+from flowmm_cli.values import parse_age, parse_bytes, parse_share
 
 
 @pytest.mark.parametrize(("text", "share"), [("0.1", 0.1), ("10%", 0.1), ("12.5%", 0.125), ("1", 1.0), ("100%", 1.0)])

@@ -95,7 +95,7 @@ def ask_files(
     for path, group in groupby(questions, _file):
         header, began = headers[path], perf_counter()
         if loaded is None or not _answers_for(loaded.identity, header.provenance.model, model):
-            loaded = None  # two models need not fit into memory together
+            loaded = session = None  # two models need not fit into memory together
             loaded = load_model_of(header, model)
             seconds["model"] = perf_counter() - began
             began = perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
@@ -35,6 +35,14 @@ def check_target(path: str | os.PathLike[str], force: bool = False) -> None:
         raise InputError(f"{name}: there is no folder {target.parent}", "Make the folder first.")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise ResourceError(f"{name}: the folder {target.parent} cannot be written", "Choose another folder.")
+
+
+def check_apart(output: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise UsageError if what is to be written would replace what is read."""
+    for source in sources:
+        if os.path.exists(source) and os.path.exists(output) and os.path.samefile(source, output):
+            what = f"{os.fspath(output)}: is both source and output"
+            raise UsageError(what, "Name another file with -o; the source is kept.")
 
 
 @contextmanager

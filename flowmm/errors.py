@@ -90,3 +90,10 @@ class UnsupportedModelError(FlowmmError):
     """A model whose layers, masks or files this tool does not handle."""
 
     exit_code = 8
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out. On the CPU torch raises a plain RuntimeError when an allocation fails."""
+    # By name: importing torch here would make every error slow.
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "alloc" in str(error))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -15,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flowmm.bench.load_report import LoadCase, LoadReport
+from flowmm.bench.memory import settle
 from flowmm.errors import UnknownNameError, UsageError
 from flowmm.header import ITEM_BYTES
 from flowmm.packing import PACKINGS, PARTS
@@ -92,28 +90,21 @@ def _run(path: Path, header: Header) -> tuple[int, float, float, float, float, f
 
     from flowmm.store import load
 
-    _settle()
+    settle()
     began = perf_counter()
     cache = load(path)
     loaded = perf_counter() - began
     unpacked = sum(getattr(layer, part).nbytes for layer in cache.layers for part in PARTS)
     del cache
-    _settle()
+    settle()
     began = perf_counter()
     mapped = load_file(path)
     opened = perf_counter() - began
     tensors = {name: tensor.clone() for name, tensor in mapped.items()}
     read = perf_counter() - began
     del mapped
-    _settle()
+    settle()
     return unpacked, loaded, read, opened, *_unpacked(header, tensors)
-
-
-def _settle() -> None:
-    """Give freed memory back to the system: what is timed next is not to find what was timed before it left ready."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # other systems than Linux with glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _unpacked(header: Header, tensors: dict[str, Tensor]) -> tuple[float, float]:

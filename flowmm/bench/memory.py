@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc/self")
+
+
+def settle() -> None:
+    """Give freed memory back to the system: what is measured next is not to find what was there before it."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # other systems than Linux with glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def watch_memory(device: str = "cpu") -> Callable[[], int | None]:
@@ -18,7 +27,7 @@ def watch_memory(device: str = "cpu") -> Callable[[], int | None]:
     Returns:
         What tells the bytes at the peak since, what was there before included; None on systems that do not say.
     """
-    gc.collect()
+    settle()
     if device == "cuda":
         import torch
 

@@ -97,9 +97,13 @@ def template_prompt(loaded: LoadedModel, *, system: str | None = None) -> Prompt
 
 
 def question_ids(question: str, loaded: LoadedModel) -> list[int]:
-    """Tokens of a question and of what the template writes up to the answer. Raises UsageError if it is blank."""
+    """Tokens of a question and of what the template writes up to the answer. Raises UsageError if it is no text."""
     if not question.strip():
         raise UsageError("a question is empty", 'Ask something: flowmm ask ctx.kv "What is the total?"')
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise UsageError("a question has characters that are none (lone surrogates)", "Write it in UTF-8.") from None
     text, _ = neutralised(question.strip(), loaded)
     return encode(loaded, text + frame_of(loaded).after_question)
 

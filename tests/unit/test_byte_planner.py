@@ -107,7 +107,7 @@ def test_what_is_added_later_and_was_not_reserved_costs_slots_not_the_limit(cach
         seconds = {f"phase {number}": 0.125 for number in range(200)}  # 4 kB, more than what is reserved
         return replace(small, provenance=replace(small.provenance, seconds=seconds))
 
-    limit = round(0.1 * plain_bytes(cache))
+    limit = round(0.11 * plain_bytes(cache))
     alone = plan_bytes(cache, limit, "int4", PROFILE, compress_at(cache))
     made = compressed(cache, Job(METHOD, PROFILE, CompressOptions(max_bytes=limit), "int4", nobody, finish))
     header = save(made.cache, tmp_path / "ctx.kv", kv_dtype=made.kv_dtype, most_bytes=made.most_bytes)

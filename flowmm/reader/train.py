@@ -16,7 +16,7 @@ from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from flowmm.hf.reader_model import Architecture, export
-from flowmm.reader import curriculum
+from flowmm.reader import curriculum, heads
 from flowmm.reader.batches import draw_batch
 from flowmm.reader.curriculum import Progress
 from flowmm.reader.growth import grown
@@ -105,7 +105,7 @@ class Run:
         self.progress, self.clock = Progress(), Clock()
         self.state = plan.out / "state.pt"
         for path in plan.start:
-            self._take(torch.load(path, map_location=plan.device))
+            self._take(heads.restored(path) if path.is_dir() else torch.load(path, map_location=plan.device))
         if plan.resume and self.state.exists():
             self._restore(torch.load(self.state, map_location=plan.device))
         self.data = Random(f"{plan.seed}/{rank}/{self.clock.step}")
@@ -153,6 +153,7 @@ class Run:
         """Write the weights as they are now, if the plan says where."""
         if not self.rank and self.plan.export:
             export(self.net.model, self.plan.export)
+            heads.keep(self.net, self.progress, heads.path_of(self.plan.export))
 
     def log(self, text: str) -> None:
         """Add a line to the log."""
@@ -247,7 +248,7 @@ def _parse() -> Plan:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log")
     parser.add_argument("--minutes", type=float, required=True, help="of the whole run, resumed or not")
     parser.add_argument("--stage", choices=sorted(curriculum.STAGES), default=Plan.stage)
-    parser.add_argument("--start", type=Path, nargs="*", default=(), help="checkpoints of other stages")
+    parser.add_argument("--start", type=Path, nargs="*", default=(), help="checkpoints of others, or exported weights")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--export", type=Path, help="folder for the weights, in Hugging Face format")
     parser.add_argument("--export-every", type=float, default=Plan.export_every, help="minutes")

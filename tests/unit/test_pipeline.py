@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 
 from flowmm.asking import Opened, Question, ask_file, ask_files
 from flowmm.errors import CorruptFileError, MismatchError, UsageError
-from flowmm.hf.loading import load_model
+from flowmm.hf.loading import LoadedModel, load_model
 from flowmm.packing import PACKINGS
 from flowmm.pipeline import CompressOptions, ModelOptions, compress_file, prefill_file, verify_file
 from flowmm.records import Generation
@@ -120,11 +123,21 @@ def test_each_file_is_answered_in_the_dtype_that_it_was_read_in(
     model: ModelOptions, notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
+    held: list[ReferenceType[LoadedModel]] = []
+
+    def loading(name: str, **options: Any) -> LoadedModel:
+        gc.collect()
+        assert not any(before() for before in held)  # two need not fit into memory together
+        loaded = load_model(name, **options)
+        ran.append(options["dtype"])
+        held.append(ref(loaded))
+        return loaded
+
     questions = []
     for dtype in ("fp32", "bf16"):
         questions.append(Question("Which?", file=tmp_path / f"{dtype}.kv"))
         prefill_file([notes], questions[-1].file or "", model=replace(model, dtype=dtype))
-    monkeypatch.setattr("flowmm.sessions.load_model", lambda *a, **b: ran.append(b["dtype"]) or load_model(*a, **b))
+    monkeypatch.setattr("flowmm.sessions.load_model", loading)
     list(ask_files(questions, model=replace(model, dtype="auto"), generation=Generation(max_new_tokens=2)))
     assert ran == ["float32", "bfloat16"]
 
